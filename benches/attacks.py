@@ -26,9 +26,9 @@ newcomers                    two new clients per second during setup and attack,
 server_cpu, server_waited    CPU time of the server, and time for which it waited for its processor, per second of the attack
 other_cpus                   cores used by all processes except server, attackers and client; above 0.3, times are unreliable
 log_bytes_per_s              bytes per second that the server wrote to its log during the attack
-charged_mib, refused, closed_for_memory, charged_after_mib
-                             from /metrics at the end of the attack: memory that the budget counts, refused charges, closed connections;
-                             and the counted memory at the time of `rss_after_mib`
+charged_mib, refused, closed_for_memory, messages_postponed, charged_after_mib
+                             from /metrics at the end of the attack: memory that the budget counts, refused charges, connections closed
+                             for memory, messages read later; and the counted memory at the time of `rss_after_mib`
 dropped                      all counters of dropped messages and packets in /metrics that are not 0
 attack_figures               what the attackers achieved; `_per_s` is per second of the attack
 findings                     p99 above 2 x p99 before + 2 ms, failures of the client or newcomers: worth a look, but not an error
@@ -52,6 +52,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
 import resource
 import select
 import signal
@@ -67,10 +68,12 @@ import time
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" / "jamjam-dev"
 TIMEOUT = 20  # seconds for any single step
 CLIENT_TIMEOUT = 5  # seconds after which a request of the moderate client has failed
-OVERHEAD_MIB = 64  # memory of the process itself and of the allocator, see docs/tasks/server.md
+OVERHEAD_MIB = 64  # memory of the process itself and of the allocator
 AFTER = 5  # seconds between the end of the attack and the last reading of memory
 SECRET, PASSWORD = "attack-secret", "attack-password"
 CONTROL = "\\u0001"  # one byte of a name, six bytes in JSON
+LISTS = "[[[[0]]]],"  # five values in JSON
+SENT_AT = re.compile(rb'"timestamp":(\d{9,})\}')  # a chat message whose timestamp is its time of sending
 LOGIN = {"Authorization": "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()}
 CLIENT_ADDRESS = "127.0.2.1"
 UDP_DELAY = 3.0
@@ -464,6 +467,9 @@ class Attack:
         self.swarm.run(self.seconds, each=each)
         return time.monotonic() - began
 
+    def metric(self, name, dialect):
+        return metrics(self.port).get(f'jamjam_signaling_{name}{{dialect="{dialect}"}}', 0)
+
     def command(self, path, body):
         """Sends a command that needs the login."""
         status, text = http_request(self.port, "POST", path, json.dumps(body))
@@ -612,14 +618,19 @@ def parameters_in_rooms(attack):
     return {"parameters_sent": sent, "rejected": rejected, "connections_open": len(attack.swarm.connections)}
 
 
+def create_jamjam_room(attack, create, from_address):
+    """Creates a room with this message. Returns the connection of its first member, and its id."""
+    answer = bytearray()
+    member = attack.swarm.open(upgrade(forwarded=from_address), create, on_data=lambda _, data: answer.extend(data))
+    attack.swarm.run(TIMEOUT, lambda: b"room_id" in answer)
+    return member, answer.split(b'"room_id":"')[1].split(b'"')[0].decode()
+
+
 def passwords(attack, many):
     """Guesses the password of a jamjam room. Each connection may guess 20 times."""
     swarm, checked, numbers, opened = attack.swarm, 0, itertools.count(1), 0
-    answer = bytearray()
     create = message("CreateRoom", room_name="secret", password="p" * 64, peer_name="owner")
-    swarm.open(upgrade(forwarded=address(9_000_000)), create, on_data=lambda _, data: answer.extend(data))
-    swarm.run(TIMEOUT, lambda: b"room_id" in answer)
-    room = answer.split(b'"room_id":"')[1].split(b'"')[0].decode()
+    _, room = create_jamjam_room(attack, create, address(9_000_000))
     guesses = b"".join(message("JoinRoom", room_id=room, password=f"{n:064}", peer_name="x") for n in range(20))
 
     def on_data(connection, data):
@@ -659,13 +670,13 @@ def codes(attack):
     attack.ready()
     seconds = attack.run(each)
     swarm.run(5, lambda: not swarm.connections)  # the answers to the last guesses
-    not_checked = metrics(attack.port).get('jamjam_signaling_codes_not_checked_total{dialect="bbx"}', 0)
+    not_checked = attack.metric("codes_not_checked_total", "bbx")
     checks = {"accepted_checks": answers - not_checked, "accepted_checks_per_s": round((answers - not_checked) / seconds, 1)}
     return {**checks, "answers_per_s": round(answers / seconds), "codes_not_checked": not_checked}
 
 
-def undecided(attack, addresses):
-    """Upgraded, silent connections."""
+def silent(attack, addresses):
+    """2,000 connections that are upgraded and send nothing. Most of those from one address exceed the cap on its connections."""
     swarm = attack.swarm
     attack.ready()
     began = time.monotonic()
@@ -958,7 +969,7 @@ def delayed_burst(attack, addresses):
 
     swarm.run(11, lambda: sent == posts, each)
     swarm.run(due - time.monotonic())
-    waiting = metrics(attack.port).get('jamjam_signaling_delayed_messages{dialect="broadcast"}', 0)
+    waiting = attack.metric("delayed_messages", "broadcast")
     attack.ready()
     attack.run()
     figures = {"posts": sent, "posts_accepted": waiting, "listeners_closed": len(listeners) - listening()}
@@ -993,43 +1004,51 @@ def posts_burst(attack, addresses, length):
 
 
 def delayed_hour(attack):
-    """One member delays posts in `radio` by an hour, then leaves. Can another address delay a post, and all after the room was closed?"""
+    """A member delays posts in `radio` by an hour until its address may hold no more memory, then leaves. Can another address delay a post,
+    and are all posts gone after the room was closed?"""
     swarm, path = attack.swarm, f"/radio?token={token('radio')}"
-    post = frame('{"type":"post","content":0,"delay":3600}')
-    sender = swarm.open(upgrade(path, address(1)))
+    post = lambda length: frame(f'{{"type":"post","content":"{"x" * length}","delay":3600}}')
+    sent, rejected, long = 0, 0, post(250_000)
+
+    def on_data(connection, data):
+        nonlocal rejected
+        rejected += connection.count(b"Too many delayed messages", data)
+
+    sender = swarm.open(upgrade(path, address(1)), on_data=on_data)
     swarm.run(1, lambda: swarm.upgraded == 1)
     attack.ready()
-    pace, sent = Pace(900, 1_800), 0
+    pace = Pace(55, 110)
 
     def each():
         nonlocal sent
-        for _ in range(min(pace.take(100), 10_000 - sent)):
-            sender.write(post)
+        if not sender.output and pace.take(1):
+            sender.write(long)
             sent += 1
 
-    swarm.run(20, lambda: sent == 10_000, each)
-    bytes_sent = swarm.sent_bytes
-    waiting = lambda: metrics(attack.port).get('jamjam_signaling_delayed_messages{dialect="broadcast"}', 0)
+    # The server closes a connection whose next message no longer fits.
+    is_full = swarm.run(TIMEOUT, lambda: rejected or sender.socket.fileno() < 0, each)
+    swarm.close(sender, reset=True)
+    waiting = lambda: attack.metric("delayed_messages", "broadcast")
     swarm.run(1)
     filled = waiting()
-    swarm.open(upgrade(path, address(2)), post)
+    swarm.open(upgrade(path, address(2)), post(1))
     swarm.run(1)
     accepted = waiting() > filled
     attack.command("/console/close-room", {"dialect": "broadcast", "room": "radio"})
-    figures = {"posts_waiting": filled, "sent_bytes": bytes_sent, "other_address_accepted": accepted, "posts_after_close": waiting()}
-    if not accepted or figures["posts_after_close"]:
-        figures["failed_check"] = "the delay queue stays full"
+    figures = {"posts": sent, "posts_waiting": filled, "other_address_accepted": accepted, "posts_after_close": waiting()}
+    if not is_full or not accepted or figures["posts_after_close"]:
+        figures["failed_check"] = "the address has no limit, another address cannot delay a post, or posts outlive their room"
     return figures
 
 
-def costly_json(attack, connections, addresses):
-    """Messages with as many nested values as allowed, as fast as the limits permit."""
+def costly(attack, connections, addresses, text, rate):
+    """Members that are alone in broadcast rooms send `text`, `rate` times per second each, or as fast as the server reads."""
     swarm = attack.swarm
     path = lambda n: f"/alone{n}?token={token(f'alone{n}')}"
     members = swarm.open_all(connections, lambda n: swarm.open(upgrade(path(n), address(n % addresses))))
-    text = frame("[" + "[[[[0]]]]," * 19_000 + "0]")
+    text = frame(text)
     attack.ready()
-    paces, sent_before = [Pace(1_000 / 13, 2_000 / 13) for _ in members], swarm.sent_bytes
+    paces, sent_before = [Pace(rate, 2 * rate) for _ in members], swarm.sent_bytes
 
     def each():
         for member, pace in zip(members, paces):
@@ -1039,6 +1058,80 @@ def costly_json(attack, connections, addresses):
     seconds = attack.run(each)
     is_open = sum(member.socket.fileno() >= 0 for member in members)
     return {"sent_mib_per_s": round((swarm.sent_bytes - sent_before) / seconds / 2**20, 1), "connections_open": is_open}
+
+
+def costly_json(attack, connections, addresses):
+    """Messages with as many nested values as allowed."""
+    return costly(attack, connections, addresses, "[" + LISTS * 19_000 + "0]", 1_000 / 13)
+
+
+def long_messages(attack, addresses):
+    """Messages of 10 MiB from three members per address: four incomplete ones exceed the memory of an address."""
+    return costly(attack, 3 * addresses, addresses, '{"content":"' + "x" * ((10 << 20) - 14) + '"}', 1_000 / 642)
+
+
+def flood(attack, length, lists):
+    """Eight members of a jamjam room at one address. One sends 900 chat messages per second with a text of `length` bytes and a list of
+    `lists` nested lists. The others send one per second each; `requests` are those of the others that each of the others is to receive."""
+    swarm, delays, sent = attack.swarm, [], 0
+    create = message("CreateRoom", room_name="r", password=None, peer_name="flooder")
+    flooder, room = create_jamjam_room(attack, create, address(1))
+
+    def on_data(connection, data):
+        data, end = connection.tail + data, 0
+        for found in SENT_AT.finditer(data):
+            delays.append((0, (time.monotonic_ns() - int(found[1])) / 1e9))
+            end = found.end()
+        connection.tail = data[max(end, len(data) - 64) :]
+
+    joining = message("JoinRoom", room_id=room, password=None, peer_name="other")
+    others = swarm.open_all(7, lambda _: swarm.open(upgrade(forwarded=address(1)), joining, on_data=on_data))
+    swarm.run(1)
+    # If `data` precedes `type`, the server cannot skip the unknown member, but keeps its values until it reads the type.
+    data = '{"sender_id":"","sender_name":"","content":"%s","timestamp":0,"more":[%s0]}' % ("x" * length, LISTS * lists)
+    text = frame(f'{{"data":{data},"type":"ChatMessage"}}')
+    attack.ready()
+    flood_pace, pace = Pace(900, 1_800), Pace(7)
+
+    def each():
+        nonlocal sent
+        for _ in range(0 if flooder.output else flood_pace.take(50)):
+            flooder.write(text)
+        for _ in range(pace.take(7)):
+            chat = message("ChatMessage", sender_id="", sender_name="", content="", timestamp=time.monotonic_ns())
+            others[sent % 7].write(chat)
+            sent += 1
+
+    seconds = attack.run(each)
+    swarm.run(CLIENT_TIMEOUT, lambda: len(delays) == 6 * sent)
+    missing = [(0, None)] * (6 * sent - len(delays))
+    is_open = sum(member.socket.fileno() >= 0 for member in (flooder, *others))
+    figures = {"flood_sent_per_s": round(flood_pace.used / seconds), **summary(delays + missing, 0, 1), "connections_open": is_open}
+    if is_open < 8:
+        figures["failed_check"] = f"the server closed {8 - is_open} of 8 connections"
+    return figures
+
+
+def join_at_once(attack):
+    """100 participants at one address join a WebRTC room at once, with ids of 36 bytes. Who is in it after 5 s?"""
+    swarm, welcomed = attack.swarm, []
+
+    def on_data(connection, data):
+        if connection.count(b'"type":"welcome"', data):
+            welcomed.append(time.monotonic())
+
+    url = lambda n: f"/?roomId=r&userId={n:036}&userName=Participant%20{n}"
+    attack.ready()
+    began = time.monotonic()
+    for n in range(100):
+        swarm.open(upgrade(url(n), address(1)), on_data=on_data)
+    swarm.run(began + 5 - time.monotonic())
+    members = attack.metric("members", "webrtc")
+    all_after = round(welcomed[-1] - began, 2) if len(welcomed) == 100 else None
+    figures = {"members_after_5_s": members, "welcomes": len(welcomed), "all_welcome_after_s": all_after}
+    if members < 100:
+        figures["failed_check"] = f"{members:.0f} of 100 participants are in the room"
+    return figures
 
 
 def webrtc_joins(attack):
@@ -1066,11 +1159,9 @@ def webrtc_joins(attack):
 
 def jamjam_joins(attack):
     """Eight members of a room with long names and many candidates. A ninth member joins again and again, 900 times per second."""
-    swarm, answer, name = attack.swarm, bytearray(), CONTROL * 256
+    swarm, name = attack.swarm, CONTROL * 256
     create = frame(f'{{"type":"CreateRoom","data":{{"room_name":"r","password":null,"peer_name":"{name}"}}}}')
-    swarm.open(upgrade(forwarded=address(1)), create, on_data=lambda _, data: answer.extend(data))
-    swarm.run(TIMEOUT, lambda: b"room_id" in answer)
-    room = answer.split(b'"room_id":"')[1].split(b'"')[0].decode()
+    _, room = create_jamjam_room(attack, create, address(1))
     joining = frame(f'{{"type":"JoinRoom","data":{{"room_id":"{room}","password":null,"peer_name":"{name}"}}}}')
     one = {"address": "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "candidate_type": "ServerReflexive", "priority": 4294967295}
     info = message("UpdatePeerInfo", candidates=[one] * 16, public_addr=None, local_addr=None)
@@ -1140,8 +1231,8 @@ ATTACKS = {
     "guessing-passwords-one-address": Kind(passwords, False),
     "guessing-passwords-many-addresses": Kind(passwords, True),
     "guessing-codes": Kind(codes),
-    "undecided-one-address": Kind(undecided, 1),
-    "undecided-100-addresses": Kind(undecided, 100),
+    "silent-one-address": Kind(silent, 1),
+    "silent-100-addresses": Kind(silent, 100),
     "sync-one-address": Kind(sync, 1),
     "sync-six-addresses": Kind(sync, 6),
     "sync-changing-100-addresses": Kind(sync, 100, 100, True),
@@ -1176,6 +1267,13 @@ ATTACKS = {
     "json-three-addresses": Kind(costly_json, 3, 3),
     "json-twenty-addresses": Kind(costly_json, 20, 20),
     "json-twenty-connections": Kind(costly_json, 20, 1),
+    "long-messages-one-address": Kind(long_messages, 1),
+    "long-messages-four-addresses": Kind(long_messages, 4),
+    "flood-one-of-eight": Kind(flood, 2_000, 0),
+    "flood-one-of-eight-costly": Kind(flood, 0, 1_600),
+    "flood-one-of-eight-less-costly": Kind(flood, 0, 400),
+    "flood-250-connections": Kind(costly, 250, 1, "{}", 20),  # 250 messages wait at the same time
+    "join-100": Kind(join_at_once),
     "joins-webrtc": Kind(webrtc_joins),
     "joins-jamjam": Kind(jamjam_joins),
     "joins-radio": Kind(radio_joins),
@@ -1415,6 +1513,7 @@ def measure(name, kind, options, folder):
     for who, figure in (("client", during), ("client during the preparation", setup), ("newcomers", new)):
         if figure["failures"]:
             findings.append(f"{who}: {figure['failures']} of {figure['requests']} requests failed")
+    total = lambda counter: sum(count for name, count in charges.items() if counter in name)
     bound = options.memory_budget + OVERHEAD_MIB
     is_within = max(server.peak_rss, server.peak_hwm) <= bound
     if not is_within:
@@ -1451,7 +1550,8 @@ def measure(name, kind, options, folder):
         "charged_mib": round(charges.get("jamjam_memory_charged_bytes", -1) / 2**20, 1),
         "charged_after_mib": round(charges_after.get("jamjam_memory_charged_bytes", -1) / 2**20, 1),
         "refused": charges.get("jamjam_memory_refused_total"),
-        "closed_for_memory": charges.get("jamjam_memory_connections_closed_total"),
+        "closed_for_memory": total("closed_for_memory"),
+        "messages_postponed": total("messages_postponed"),
         "dropped": {name: count for name, count in charges.items() if "dropped" in name and count},
         "attack_figures": figures,
         "findings": findings,

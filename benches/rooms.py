@@ -38,7 +38,7 @@ PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target" / "release" 
 ROOM_SIZE = 10  # members per room, the maximum
 CONTENT = "x" * 64
 TIMEOUT = 20  # seconds for any single step
-MAX_SILENT = 1000  # connections without a request; the server closes the oldest of more than 1,024
+MAX_SILENT = 1000  # connections that are opened before the first of them sends a request
 
 
 def frame(text):

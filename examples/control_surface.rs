@@ -57,7 +57,7 @@ impl Synth {
     /// Applies the events that are due at `now`, in microseconds since 1970. A real synthesizer would then compute the
     /// next samples.
     fn process(&mut self, now: u64) {
-        while let Some(event) = self.events.pop() {
+        while let Ok(event) = self.events.pop() {
             let ahead = event.at.map_or(0, |at| at.saturating_sub(now));
             if ahead == 0 || ahead > MAX_AHEAD_US || self.scheduled.len() == MAX_SCHEDULED {
                 self.apply(&event);
@@ -86,13 +86,12 @@ impl Synth {
 }
 
 /// The audio thread. A sound card would call [`Synth::process`]; in this example a timer calls it.
-fn run_audio(mut synth: Synth) -> EventConsumer {
+fn run_audio(mut synth: Synth) {
     while !synth.meter.stopped.load(Ordering::Relaxed) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         synth.process(now.as_micros() as u64);
         thread::sleep(PERIOD);
     }
-    synth.events
 }
 
 /// Sends the parameter `notes` and the current gain to the connected mobile phones until the server stops.
@@ -140,7 +139,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     server.run().await?;
 
     meter.stopped.store(true, Ordering::Relaxed);
-    let events = audio.join().map_err(|_| "the audio thread panicked")?;
-    println!("{} notes, {} events lost", meter.notes.load(Ordering::Relaxed), events.dropped());
+    audio.join().map_err(|_| "the audio thread panicked")?;
+    println!("{} notes", meter.notes.load(Ordering::Relaxed));
     Ok(())
 }

@@ -8,13 +8,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use jamjam_dev::io::signaling::SignalingServerConfig;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::io::{http as server, os, signaling};
 use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction,
-    RoomHandler, RoomHandlers, RoomView,
+    BroadcastSettings, ClientInfo, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler,
+    RoomHandlers, RoomView,
 };
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{Hub, SignalingLimits};
@@ -40,7 +40,7 @@ impl MyRoom {
         }
         self.relayed += 1;
         payload["processed"] = true.into();
-        payload["timestamp"] = room.unix_ms().into();
+        payload["timestamp"] = room.now.unix_ms().into();
         Some(RelayPayload::Content(payload))
     }
 }
@@ -55,14 +55,9 @@ impl RoomHandler for MyRoom {
         Some(3)
     }
 
-    fn verify_auth(
-        &mut self,
-        _: &RoomView<'_>,
-        client: &ClientInfo,
-        request: &JoinRequest<'_>,
-    ) -> Result<(), Rejection> {
+    fn verify_auth(&mut self, _: &RoomView<'_>, client: &ClientInfo, headers: &HeaderMap) -> Result<(), Rejection> {
         // Rejects outdated clients by their user agent.
-        if request.header("User-Agent") == Some("myclient/1") {
+        if headers.get(header::USER_AGENT).is_some_and(|agent| agent == "myclient/1") {
             return Err(Rejection { code: 4_010, reason: "Update your client".to_owned() });
         }
         match &client.claims {
@@ -73,7 +68,7 @@ impl RoomHandler for MyRoom {
     }
 
     fn welcome_message(&mut self, room: &RoomView<'_>, client: &ClientInfo) -> String {
-        json!({"type": "welcome", "message": "Welcome to MyRoom!", "you": client.id(), "timestamp": room.unix_ms()})
+        json!({"type": "welcome", "message": "Welcome to MyRoom!", "you": client.id(), "timestamp": room.now.unix_ms()})
             .to_string()
     }
 
@@ -120,11 +115,10 @@ impl RoomHandler for MyRoom {
         vec![RoomAction::Send(Recipients::ControlChannels, beat)]
     }
 
-    fn has_route(&self, _: &RoomView<'_>, path: &str) -> bool {
-        path == "stats"
-    }
-
-    fn routes(&mut self, room: &RoomView<'_>, _: &str, request: &Request<Bytes>) -> Option<Response<Bytes>> {
+    fn routes(&mut self, room: &RoomView<'_>, path: &str, request: &Request<Bytes>) -> Option<Response<Bytes>> {
+        if path != "stats" {
+            return None;
+        }
         if request.method() != Method::GET {
             let response = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED).header("Allow", "GET");
             return response.body(Bytes::new()).ok();
@@ -153,5 +147,6 @@ fn main() -> std::io::Result<()> {
         .with_handlers(handlers);
     let listener = server::bind(([127, 0, 0, 1], 7_777).into())?;
     println!("ws://{}/myroom?token=TOKEN", listener.local_addr()?);
-    signaling::serve(listener, hub, SignalingServerConfig::default(), &StopToken::default())
+    signaling::spawn(listener, hub, SignalingServerConfig::default(), &StopToken::default())?.join();
+    Ok(())
 }

@@ -12,7 +12,7 @@ use tracing::{Level, enabled, info, warn};
 use super::check::{CheckArgs, SharedCheck, Watched, Watcher};
 use super::file_arguments::{OutputFile, output_file_parser};
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
-use super::options::credentials::login_from_environment;
+use super::options::credentials::Operator;
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile};
 use super::options::measurement::{SocketArgs, SpinArgs};
 use super::options::registration::{self, PreparedRegistration, RegistrationArgs};
@@ -29,7 +29,6 @@ use crate::client::StopSignal;
 use crate::echo::{
     AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, EchoServer, FIXED_LOG_LINE, LinkConfig, LinkPolicy,
 };
-use crate::io::http::login::Login;
 use crate::io::log::LogGuard;
 use crate::io::moqt::server::{MoqtServerConfig, ServerThread as MoqtThread};
 use crate::io::reachable::reachable_addresses;
@@ -84,8 +83,7 @@ pub(crate) struct Args {
 
     /// Serve Prometheus metrics, /sources and /healthz over HTTP
     ///
-    /// If only a port is given, the address is 127.0.0.1. On an address other than loopback, /sources requires the login that
-    /// DOCS_USERNAME and DOCS_PASSWORD set.
+    /// If only a port is given, the address is 127.0.0.1. /sources requires the login that DOCS_USERNAME and DOCS_PASSWORD set.
     #[arg(long, hide_short_help = true, value_name = "[ADDR:]PORT", value_parser = parse_listen_address)]
     metrics: Option<SocketAddr>,
 
@@ -142,9 +140,10 @@ impl Args {
     fn serve(&self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         self.announce.check_usage(matches)?;
         let (admission, impairment) = (self.protection.admission_config()?, self.impairment.checked()?);
+        let operator = Operator::from_environment()?;
         let log = server::start(c"echo-server", self.verbose)?;
         if self.moqt.moqt_only {
-            return self.serve_moqt_only(log, stop);
+            return self.serve_moqt_only(log, &operator, stop);
         }
         let (host, port) = self.check.listen(&self.host, self.port, matches);
         let BoundSocket { socket, address, .. } = self.bind(host, port)?;
@@ -170,9 +169,10 @@ impl Args {
         let ready = ready(Some(address), moqt.as_ref(), metrics.as_ref(), registration.as_ref());
         let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt = moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT")?;
-        statistics.serve(metrics, stop)?;
-        let start_server =
-            |one: &mut PreparedRegistration<'_>| one.start_server(memory_budget, moqt_url, check.is_some(), stop);
+        statistics.serve(metrics, &operator, stop)?;
+        let start_server = |one: &mut PreparedRegistration<'_>| {
+            one.start_server(memory_budget, moqt_url, check.is_some(), &operator, stop)
+        };
         let signaling_server = registration.as_mut().map(start_server).transpose()?.flatten();
         let room = registration.map(|one| one.start(&mut echo, self.delay(), link_key, stop)).transpose()?;
         observe(&mut echo, check.clone(), source_queue);
@@ -235,7 +235,7 @@ impl Args {
     }
 
     /// Serves MOQT only.
-    fn serve_moqt_only(&self, log: LogGuard, stop: &StopToken) -> Result<u8, Failure> {
+    fn serve_moqt_only(&self, log: LogGuard, operator: &Operator, stop: &StopToken) -> Result<u8, Failure> {
         let memory_budget = MemoryBudget::new(self.memory.memory_budget);
         let mut config = self.moqt_config(&memory_budget);
         config.echo.delay = self.delay.unwrap_or_default();
@@ -247,7 +247,7 @@ impl Args {
         let ready = ready(None, Some(&moqt), metrics.as_ref(), None);
         let statistics = statistics(None, Some(&moqt), &memory_budget, log);
         let running = moqt.start(stop).context("cannot serve MOQT")?;
-        statistics.serve(metrics, stop)?;
+        statistics.serve(metrics, operator, stop)?;
         stop.set_serving();
         self.ready_file.write(&ready)?;
         statistics.log_until_end(&running, self.stats_interval);
@@ -315,13 +315,10 @@ impl Args {
         }
     }
 
-    /// The listener of the metrics, with the login of `/sources` if others than local users can connect.
-    fn bind_metrics(&self) -> Result<Option<(TcpListener, Option<Login>)>, Failure> {
-        let Some(address) = self.metrics else { return Ok(None) };
-        let is_local = address.ip().to_canonical().is_loopback();
-        let login = (!is_local).then(login_from_environment).transpose()?;
-        let listener = http::bind(address).map_err(|error| BindError::new(address, error)).context("--metrics")?;
-        Ok(Some((listener, login)))
+    /// The listener of the metrics.
+    fn bind_metrics(&self) -> anyhow::Result<Option<TcpListener>> {
+        let bind = |address| http::bind(address).map_err(|error| BindError::new(address, error)).context("--metrics");
+        self.metrics.map(bind).transpose()
     }
 
     /// Binds the first usable address of the host.
@@ -382,10 +379,10 @@ fn parse_stats_interval(text: &str) -> Result<Duration, String> {
 fn ready(
     udp: Option<SocketAddr>,
     moqt: Option<&BoundMoqtServer>,
-    metrics: Option<&(TcpListener, Option<Login>)>,
+    metrics: Option<&TcpListener>,
     registration: Option<&PreparedRegistration<'_>>,
 ) -> Ready {
-    let metrics = metrics.and_then(|(listener, _)| listener.local_addr().ok()).map(local_authority);
+    let metrics = metrics.and_then(|listener| listener.local_addr().ok()).map(local_authority);
     let ready = Ready {
         udp: udp.map(local_authority),
         metrics: metrics.map(|authority| format!("http://{authority}/metrics")),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::builder::{RangedU64ValueParser, Resettable};
 
 use super::client::FinishedRun;
@@ -11,7 +11,7 @@ use super::options::measurement::{HEADING_PACKETS, NetworkArgs, PaceArgs, RoundT
 use super::options::report::ReportArgs;
 use super::options::room_target::tls_config;
 use super::options::signaling_client::{HEADING, SignalingClientArgs};
-use super::output::{Failure, are_notices_silenced, ensure_usage, print_notice};
+use super::output::{Failure, are_notices_silenced, ensure_usage};
 use crate::client::{MAX_ROOM_MESSAGES, RoomLoad, RoomLoadConfig, RunResults};
 use crate::io::signaling::room_load::{RoomLoadRun, RoomLoadTarget};
 use crate::io::status_line::StatusLine;
@@ -44,7 +44,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "R", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000), default_value_t = 1, help_heading = HEADING)]
     room_count: usize,
 
-    /// Name of the room, or beginning of the names of the rooms [default: random]
+    /// Name of the room, beginning of the names of the rooms, or codes of bbx rooms [default: random]
+    ///
+    /// Rooms of control surfaces must exist. Separate their codes with commas; --room-count is then their number.
     #[arg(long, value_name = "NAME", help_heading = HEADING)]
     room: Option<String>,
 
@@ -102,35 +104,21 @@ impl Args {
             }
         });
         drop(status);
-        let name = url.to_string();
-        let close = move || {
-            let left = running.close().join(" ");
-            if !left.is_empty() {
-                let rooms = format!("these rooms, which end at their maximum age: {left}");
-                print_notice(&format!("warning: {name} did not remove {rooms}"));
-            }
-        };
-        let run = match load {
-            Ok(load) => load.into_results(url.to_string()),
-            Err(error) => {
-                close();
-                return Err(anyhow!("cannot probe {url}: {error}").into());
-            }
-        };
-        let run = RunResults { started_unix_ms, interrupted: stop.signal(), ..run };
-        let finished = FinishedRun { close: Box::new(close), ..FinishedRun::new(run, None, None) };
+        let run = RunResults { started_unix_ms, interrupted: stop.signal(), ..load.into_results(url.to_string()) };
+        let finished = FinishedRun { close: Box::new(move || running.close()), ..FinishedRun::new(run, None, None) };
         self.report.finish(finished, self.limits.limits())
     }
 
     /// Who sends how much.
     fn config(&self) -> Result<RoomLoadConfig, Failure> {
-        let ((dialect, params), members, rooms) = (self.signaling.dialect(&self.url), self.clients, self.room_count);
+        let ((dialect, params), members) = (self.signaling.dialect(&self.url), self.clients);
+        let is_named = dialect != Dialect::ControlSurface || self.room.is_some();
+        ensure_usage!(is_named, "--room: give the codes of the rooms of control surfaces, separated by commas");
+        let rooms = if dialect == Dialect::ControlSurface { self.codes().len() } else { self.room_count };
         ensure_usage!(members / 2 >= rooms, "--clients: give at least {}, two members per room", 2 * rooms);
         let mut keys = form_urlencoded::parse(self.url.query().as_bytes()).map(|(key, _)| key);
         let is_member = params.room.is_some() || keys.any(|key| ["roomId", "userId", "token"].contains(&&*key));
         ensure_usage!(!is_member, "the URL must contain no room, user or token; give --room and --hmac-secret");
-        let is_named = dialect != Dialect::ControlSurface || self.room.is_none();
-        ensure_usage!(is_named, "--room: the server names the rooms of control surfaces");
         self.signaling.reject_unused_options(dialect, None)?;
         let interval = self.rate.unwrap_or(self.pace.interval);
         let default_count = u64::try_from(LOAD_DURATION.as_nanos().div_ceil(interval.as_nanos())).unwrap_or(u64::MAX);
@@ -141,6 +129,11 @@ impl Args {
         let names_senders =
             matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || self.signaling.hmac_secret.is_some();
         Ok(RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders })
+    }
+
+    /// The codes of rooms of control surfaces.
+    fn codes(&self) -> Vec<String> {
+        self.room.iter().flat_map(|codes| codes.split(',')).map(str::to_owned).collect()
     }
 
     /// To where the members of `load` connect.
@@ -154,6 +147,7 @@ impl Args {
             (Dialect::Jamjam | Dialect::ControlSurface, ..) => Ok(url.clone()),
         };
         Ok(RoomLoadTarget {
+            codes: self.codes(),
             urls: (0..self.clients).map(url_of).collect::<Result<_, _>>()?,
             socket_options: self.network.options_without_port("by several members")?,
             tls: tls_config(&url.clone().into(), &self.trust)?,

@@ -42,6 +42,7 @@ mod rooms;
 mod run_origin;
 mod send;
 mod server;
+pub mod signaling_caps;
 mod signaling_server;
 pub mod system_limits;
 mod target;

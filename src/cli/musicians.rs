@@ -131,9 +131,7 @@ impl Args {
                 (format!("Musician {}", number + 1), SharedMembers::default(), os::random_secret());
             let link_key = (self.link != Some(ClientLinkMode::Unsigned)).then_some(seed);
             let public_key = link_key.as_ref().map(|seed| LinkKey::from_seed(seed).public());
-            // The first one sees in the list of rooms whether all fit.
-            let places = if number == 0 { count } else { 0 };
-            let client = room.client(&name, public_key)?.with_members(members.clone(), places);
+            let client = room.client(&name, public_key)?.with_members(members.clone());
             let session = room.join_as(&tls, client, stop)?;
             let bound = udp::bind(local.address_for(SocketAddr::new(session.local_ip, 0)), DEFAULT_RECEIVE_BUFFER)?;
             session.advertise(bound.address);

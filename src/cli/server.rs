@@ -12,13 +12,13 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
+use super::options::credentials::Operator;
 use super::output::{Failure, print_message};
 use super::ready_file::local_authority;
 use super::values::{OrOff, format_size, or_off, use_color};
 use crate::address::{HostPort, url_authority};
 use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE, SharedSources};
 use crate::io::clock::ClockMonitor;
-use crate::io::http::login::Login;
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
@@ -147,12 +147,18 @@ pub(crate) struct UdpStatistics {
 }
 
 impl ServerStatistics {
-    /// Serves the counters and the sources over HTTP if there is a listener. With a login, others than local users may read the counters
-    /// without it, but no addresses of sources.
-    pub(crate) fn serve(&self, listener: Option<(TcpListener, Option<Login>)>, stop: &StopToken) -> anyhow::Result<()> {
-        let Some((listener, login)) = listener else { return Ok(()) };
+    /// Serves the counters and the sources over HTTP if there is a listener. Others than local users may read the counters without a login,
+    /// but no addresses of sources.
+    pub(crate) fn serve(
+        &self,
+        listener: Option<TcpListener>,
+        operator: &Operator,
+        stop: &StopToken,
+    ) -> anyhow::Result<()> {
+        let Some(listener) = listener else { return Ok(()) };
         let sources = self.udp.as_ref().and_then(|udp| udp.sources.clone());
-        let authority = local_authority(listener.local_addr().context("cannot serve metrics")?);
+        let address = listener.local_addr().context("cannot serve metrics")?;
+        let (authority, is_local) = (local_authority(address), address.ip().to_canonical().is_loopback());
         info!(target: "metrics", url = %format_args!("http://{authority}/metrics"), "listening");
         let mut registry = Registry::default();
         if let Some(UdpStatistics { counters, kernel, outcome_log_dropped, .. }) = &self.udp {
@@ -163,13 +169,14 @@ impl ServerStatistics {
                 outcome_log_dropped: outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get()),
                 log_dropped: log_dropped(),
             };
-            let sources = sources.clone().filter(|_| login.is_none());
+            let sources = sources.clone().filter(|_| is_local);
             echo::register_metrics(Arc::clone(counters), sources, external, &mut registry);
         }
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
         memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
+        let login = operator.login(&format!("http://{authority}/"));
         http::spawn_metrics(listener, registry, sources, login, stop).context("cannot serve metrics")
     }
 

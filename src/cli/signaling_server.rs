@@ -138,7 +138,7 @@ impl Args {
         let identity = self.tls.identity()?;
         log_empty_protections(matches);
         let (mut limits, mut options) = self.config(&dialects)?;
-        let password = self.login.password()?;
+        let operator = self.login.read()?;
         self.media.check(matches, options.connection_limits.trusted_proxies.is_some())?;
         // Without the sentences, a finding could not name the member. Correct clients receive no further messages.
         limits.is_strict |= self.check.check;
@@ -165,7 +165,7 @@ impl Args {
         }
         self.broadcast.log_token_warnings(&dialects)?;
         let pages = server::log_signaling_urls(address, identity.map(|identity| identity.fingerprint()), &dialects);
-        options.login = Arc::new(self.login.login(password.as_deref(), address, &pages));
+        options.login = Arc::new(operator.login(&format!("{pages}/console")));
         let relay_ports = media.as_ref().map(|media| media.port_range.clone());
         let rooms = media.as_ref().map(|media| media.rooms.clone());
         let server = signaling::spawn(listener, hub, options, stop).context("cannot start the event loop")?;

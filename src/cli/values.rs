@@ -18,7 +18,7 @@ use crate::echo::LinkPolicy;
 use crate::io::resolve::resolve;
 use crate::io::{os, udp};
 use crate::moqt::{MoqtVersion, Transport};
-use crate::rate_limit::WindowLimit;
+use crate::rate_limit::RequestRate;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::signaling::broadcast::Envelope;
@@ -225,7 +225,7 @@ pub fn parse_message_rate(text: &str) -> Result<u32, &'static str> {
 }
 
 /// Prints a number of requests per period.
-pub fn format_request_rate(WindowLimit { count, period }: WindowLimit) -> String {
+pub fn format_request_rate(RequestRate { count, period }: RequestRate) -> String {
     match period.as_secs() {
         1 => format!("{count}/s"),
         60 => format!("{count}/m"),
@@ -239,13 +239,13 @@ pub fn format_request_rate(WindowLimit { count, period }: WindowLimit) -> String
 const MAX_RATE_PERIOD: Duration = Duration::from_secs(31_536_000);
 
 /// Parses a request rate such as `10/15m`.
-pub fn parse_request_rate(text: &str) -> Result<WindowLimit, &'static str> {
+pub fn parse_request_rate(text: &str) -> Result<RequestRate, &'static str> {
     let parsed = text.split_once('/').and_then(|(count, time)| {
         let count = count.parse().ok().filter(|count: &u32| *count > 0)?;
         let number = if time.starts_with(|first: char| first.is_ascii_digit()) { "" } else { "1" };
         let period = units::parse_duration(&format!("{number}{time}"), "").ok()?;
         let is_valid = (Duration::from_secs(1)..=MAX_RATE_PERIOD).contains(&period);
-        is_valid.then_some(WindowLimit { count, period })
+        is_valid.then_some(RequestRate { count, period })
     });
     parsed.ok_or("give a rate such as 10/15m, 30/m or 5/s, or off")
 }

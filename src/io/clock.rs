@@ -14,13 +14,9 @@ pub(crate) fn monotonic_now() -> Time {
     Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
 }
 
-/// The processor time of this thread, which does not include waiting. On other systems than Linux, it is the time since the first call.
-pub(in crate::io) fn thread_time() -> Time {
-    #[cfg(target_os = "linux")]
-    let time = Time::from_nanos(clock_ns(rustix::time::ClockId::ThreadCPUTime));
-    #[cfg(not(target_os = "linux"))]
-    let time = monotonic_now();
-    time
+/// The monotonic time and the time of day.
+pub(crate) fn now() -> WallClock {
+    wall_clock(monotonic_now())
 }
 
 /// The time of a clock of the system, in nanoseconds.
@@ -114,17 +110,6 @@ mod tests {
     use test_support::logged::logged;
 
     use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn time_of_a_thread_does_not_include_its_sleep() {
-        let started = thread_time();
-        while thread_time() == started {}
-        let (before, monotonic) = (thread_time(), monotonic_now());
-        sleep(Duration::from_millis(50));
-        let (slept, elapsed) = (thread_time().duration_since(before), monotonic_now().duration_since(monotonic));
-        assert!(slept < elapsed / 2, "{slept:?} of {elapsed:?}");
-    }
 
     #[test]
     fn clock_jump_is_logged_with_its_sign() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::address::source_network;
@@ -23,7 +23,7 @@ use crate::io::log::SharedLogThrottle;
 use crate::io::os;
 use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
-use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet, so that spoofed sources cannot
 /// occupy more permits. The Retry amplifies nothing, because it is shorter than the packet that it answers.
@@ -49,17 +49,15 @@ pub struct ConnectionLimits {
     /// Maximum number of concurrent connections per source address. Further connections are closed at once. Loopback is exempt. `None` is
     /// no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Maximum number of new connections per source address in a period. Further connections are closed at once. Loopback is exempt.
+    /// Rate of new connections per source address. Further connections are closed at once. Loopback is exempt.
     /// `None` is no limit.
-    pub max_new_connections: Option<WindowLimit>,
-    /// Total time for the TLS handshake and the head of a request. While more than half of the connections or of the memory are in use, also
-    /// the maximum idle time of a connection.
+    pub max_new_connections: Option<RequestRate>,
+    /// Total time for the TLS handshake and the head of the first request.
     pub handshake_timeout: Duration,
-    /// Maximum time of a request and its response. Otherwise, a client that never reads could keep its slot. An upgraded connection has no
-    /// such limit. During an endless response, the time restarts whenever the client reads ([`ConnectionPermit::extend_endless`]).
+    /// Maximum time from a request to the next one. Otherwise, a client that never reads could keep its slot. Load balancers reuse their
+    /// connections for up to 60 s. An upgraded connection has no such limit. During an endless response, the time restarts whenever the
+    /// client reads ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
-    /// Maximum time between a response and the end of the next request's head. Load balancers reuse their connections for up to 60 s.
-    pub idle_timeout: Duration,
     /// The memory budget of the process.
     pub memory_budget: Arc<MemoryBudget>,
     /// Memory that each connection may always use, in bytes. A TCP connection has 20 KiB more until it is upgraded.
@@ -75,8 +73,7 @@ impl Default for ConnectionLimits {
             max_connections_per_address: None,
             max_new_connections: None,
             handshake_timeout: Duration::from_secs(10),
-            max_lifetime: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(75),
+            max_lifetime: Duration::from_secs(75),
             memory_budget: MemoryBudget::new(None),
             bytes_per_connection: PLAIN_CONNECTION_BYTES,
             trusted_proxies: None,
@@ -91,7 +88,7 @@ pub struct ConnectionLimiter {
     pub limits: ConnectionLimits,
     semaphore: Arc<Semaphore>,
     open_by_source: Mutex<HashMap<IpAddr, usize>>,
-    new_by_source: Option<Mutex<WindowLimiter>>,
+    new_by_source: Option<Mutex<KeyedGcra<IpAddr>>>,
     /// QUIC handshakes that are not complete.
     pending_handshakes: AtomicUsize,
     /// TCP connections closed because of a limit of their source address, or because of the memory budget.
@@ -130,9 +127,7 @@ pub struct ConnectionPermit {
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
     has_request: AtomicBool,
-    /// Whether an endless response has begun.
-    is_endless: AtomicBool,
-    /// When the connection reaches its maximum lifetime.
+    /// When the connection is closed.
     deadline: Mutex<Instant>,
     _permit: OwnedSemaphorePermit,
 }
@@ -142,7 +137,8 @@ impl ConnectionLimiter {
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         let limit = limits.max_connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let semaphore = Arc::new(Semaphore::new(limit));
-        let new_by_source = limits.max_new_connections.map(|limit| WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
+        let new_by_source =
+            limits.max_new_connections.map(|limit| KeyedGcra::new(Gcra::with_request_rate(limit), MAX_LIMITED_SOURCES));
         Arc::new(Self {
             limits,
             semaphore,
@@ -230,8 +226,7 @@ impl ConnectionLimiter {
             client_memory: OnceLock::new(),
             in_handshake: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
-            is_endless: AtomicBool::new(false),
-            deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
+            deadline: Mutex::new(Instant::now() + self.limits.handshake_timeout.min(self.limits.max_lifetime)),
             _permit: free,
         })
     }
@@ -259,7 +254,7 @@ impl ConnectionLimiter {
         // Loopback is exempt, because a proxy on this host connects from loopback for all its clients.
         let is_exempt = exempt_loopback && address.is_loopback();
         if let Some(new) = self.new_by_source.as_ref().filter(|_| !is_exempt) {
-            let checked = lock(new).check(clock::monotonic_now(), address);
+            let checked = lock(new).try_charge(clock::monotonic_now(), source_network(address));
             if checked.is_err() {
                 return Err(ConnectionRejection::Rate);
             }
@@ -320,20 +315,8 @@ impl ConnectionPermit {
         }
     }
 
-    /// Restarts the maximum lifetime. Code that streams an endless response calls this function whenever the client has read more data. The
-    /// response then ends when the client closes the connection or ends its direction.
-    pub fn extend_endless(&self) {
-        self.is_endless.store(true, Ordering::Relaxed);
-        self.extend();
-    }
-
-    /// Whether an endless response has begun.
-    pub(in crate::io) fn is_endless(&self) -> bool {
-        self.is_endless.load(Ordering::Relaxed)
-    }
-
-    /// Restarts the maximum lifetime.
-    pub(in crate::io) fn extend(&self) {
+    /// Restarts the maximum lifetime. Code that streams an endless response calls this function whenever the client has read more data.
+    pub fn extend(&self) {
         *lock(&self.deadline) = Instant::now() + self.max_lifetime();
     }
 
@@ -342,7 +325,7 @@ impl ConnectionPermit {
         self.limiter.limits.max_lifetime
     }
 
-    /// When the connection reaches its maximum lifetime.
+    /// When the connection is closed, unless the deadline is extended.
     pub(in crate::io) fn deadline(&self) -> Instant {
         *lock(&self.deadline)
     }
@@ -353,24 +336,11 @@ impl ConnectionPermit {
         self.extend();
     }
 
-    /// Whether more than half of the slots or of the memory are in use. Then, idle connections are closed early, and other connections after
-    /// their response. Otherwise, clients without requests could take all slots.
+    /// Whether more than half of the slots or of the memory are in use. Then, connections are closed after their response. Otherwise, clients without requests could take all slots.
     pub(in crate::io) fn is_scarce(&self) -> bool {
         let ConnectionLimiter { limits, semaphore, .. } = &*self.limiter;
         let is_mostly_used = |limit: usize| semaphore.available_permits() < limit.div_ceil(2);
         limits.max_connections.is_some_and(is_mostly_used) || limits.memory_budget.is_scarce()
-    }
-
-    /// Completes when the time for the head of a request is over: at `deadline`, or after the idle time-out on a connection that has had a
-    /// request. Called when the wait begins.
-    pub(in crate::io) async fn await_head_timeout(&self, deadline: Instant) {
-        let (began, limits) = (Instant::now(), &self.limiter.limits);
-        let end = if self.has_request() { deadline.max(began + limits.idle_timeout) } else { deadline };
-        *lock(&self.deadline) = end + limits.max_lifetime;
-        sleep_until(deadline).await;
-        while Instant::now() < end && !self.is_scarce() {
-            sleep_until(end.min(Instant::now() + limits.handshake_timeout)).await;
-        }
     }
 
     /// Whether the connection has sent a complete request head.
@@ -378,7 +348,7 @@ impl ConnectionPermit {
         self.has_request.load(Ordering::Relaxed)
     }
 
-    /// Counts and logs a request that is answered with 400, 431 or 501 before any route.
+    /// Counts and logs a request that is answered with 400 or 431 before any route.
     pub(in crate::io) fn on_malformed_request(&self, source: SocketAddr, reason: &str) {
         self.limiter.malformed_requests.fetch_add(1, Ordering::Relaxed);
         if self.limiter.log_throttle.allow() {
@@ -386,8 +356,8 @@ impl ConnectionPermit {
         }
     }
 
-    /// Called when the time for a request head is over. Counts a time-out only if the connection never sent a complete request head.
-    pub(in crate::io) fn on_header_timeout(&self) {
+    /// Called at the deadline. Counts a time-out only if the connection never sent a complete request head.
+    pub(in crate::io) fn on_timeout(&self) {
         if !self.has_request() {
             self.limiter.handshake_timeouts.fetch_add(1, Ordering::Relaxed);
         }
@@ -457,7 +427,7 @@ mod tests {
     #[tokio::test]
     async fn new_connections_per_address_are_limited_except_loopback() {
         let limiter = ConnectionLimiter::new(ConnectionLimits {
-            max_new_connections: Some(WindowLimit { count: 3, period: Duration::from_secs(3_600) }),
+            max_new_connections: Some(RequestRate { count: 3, period: Duration::from_secs(3_600) }),
             ..ConnectionLimits::default()
         });
         // Each connection is closed at once, but still counts.

@@ -198,7 +198,7 @@ fn control_surface_page_explains_a_missing_login() {
     let server = Server::start_signaling(&[]);
     let page = open(&browser, &url(&server, "examples/control-surface"), None);
     page.click("#create");
-    page.until("one('#login').checkVisibility() && text('#login-error').startsWith('Login disabled')");
+    page.until("text('#host-state').startsWith('Login disabled')");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The pages without a part of their own: start page, index of the examples, HTTP API, messages, and the HTML reports of runs.
+//! The pages without a part of their own: start page, HTTP API, messages, and the HTML reports of runs.
 
 use std::path::Path;
 
@@ -14,15 +14,13 @@ fn public_pages_have_a_readable_layout_and_load_nothing_from_elsewhere() {
     let server = Server::start_signaling(&[]);
     let browser = Chromium::start();
     let own = format!("http://{}/", server.address);
-    let page = browser.open(&own, None);
+    // The start page also lists the examples.
+    let page = browser.open(&format!("{own}examples/"), None);
+    page.until("text('#command').startsWith('jamjam-dev probe --to ws://')");
     page.assert_layout("start page", 15);
     assert_eq!(page.get("words('dd code')")[0], format!("ws://{}/", server.address));
-    page.navigate(&format!("{own}examples/"));
-    page.assert_layout("examples", 1);
-    let statuses = "Promise.all(all('main a').map((link) => fetch(link.href).then(({ ok }) => ok)))";
-    let all_found = page.get(statuses);
-    assert!(all_found.as_array().unwrap().iter().all(|ok| *ok == true), "{all_found}");
-    assert_eq!(page.get("all('.cards a').length"), 4);
+    let statuses = "Promise.all(all('.cards a').map((link) => fetch(link.href).then(({ ok }) => ok)))";
+    assert_eq!(page.get(statuses), json!([true, true, true, true]));
     page.navigate(&format!("{own}docs/messages"));
     page.until("all('#channels > section').length > 0");
     let documented = page.get(
@@ -45,6 +43,29 @@ fn public_pages_have_a_readable_layout_and_load_nothing_from_elsewhere() {
     }
     page.assert_layout("messages", 300);
     browser.assert_requests_and_no_errors(&own, 10);
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn start_page_lists_the_enabled_dialects_and_a_moqt_echo() {
+    let browser = Chromium::start();
+    let server = Server::start_signaling(&["--dialect", "webrtc"]);
+    let page = browser.open(&format!("http://{}/", server.address), None);
+    // A probe without a room needs the jamjam dialect.
+    page.until(&format!("text('#command') === 'curl http://{}/health'", server.address));
+    let shown = page.get("[words('dt').join(), words('dd code')[0], words('.cards li:not([hidden]) a').join()]");
+    let url = format!("ws://{}/?roomId=…&token=…&userId=…&userName=…", server.address);
+    assert_eq!(shown, json!(["webrtc", url, "WebRTC call"]));
+    // The document names the listen host of the echo. The browser reaches all addresses at the host of the page.
+    let local = ", on the machine of the server only";
+    for (listen_host, host, local) in
+        [("localhost", "localhost", local), ("0.0.0.0", "127.0.0.1", ""), ("[::]", "127.0.0.1", "")]
+    {
+        let text = page.get(&format!(
+            "import('/static/start.js').then(({{ moqtEntry }}) => moqtEntry('https://{listen_host}:4443/echo')[1].textContent)"
+        ));
+        assert_eq!(text, format!("MOQT echo over WebTransport (UDP){local} https://{host}:4443/echo"));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use jamjam_dev::check::rule_table;
+use jamjam_dev::cli::signaling_caps::cap_table;
 use jamjam_dev::document::schema::definitions;
 use jamjam_dev::report;
 
@@ -34,4 +35,5 @@ fn schema_and_definitions_of_all_fields_follow_from_the_columns() {
     assert_page("report.schema.json", |_| format!("{:#}\n", report::schema()));
     assert_page("measuring.md", |page| with_tables(page, &definitions(&report::BODIES)));
     assert_page("rules.md", |page| with_tables(page, &rule_table()));
+    assert_page("signaling-server.md", |page| with_tables(page, &cap_table()));
 }

@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-
 use crate::sanitize::prefix;
 
 /// Maximum length of a close reason, in bytes. A control frame carries at most 125 bytes, and the code takes 2 bytes.
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {

@@ -23,7 +23,6 @@ pub mod rate_limit;
 pub mod recorded_path;
 pub mod relay;
 pub mod sanitize;
-pub mod send_queue;
 pub mod stats;
 pub mod time;
 pub mod units;

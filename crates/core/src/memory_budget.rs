@@ -128,10 +128,11 @@ impl MemoryAccount {
         Ok(MemoryPermit { account: Arc::clone(self), bytes })
     }
 
-    /// Like [`MemoryAccount::take`], but only while at least half of the budget is free: for data that stays after its client has left, and
-    /// must not keep new clients out.
+    /// Like [`MemoryAccount::take`], but only while at least half of the budget, and of the share of the address, is free: for data that stays
+    /// after its client has left, and must not keep new clients out.
     pub fn take_to_keep(self: &Arc<Self>, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        if self.budget.is_scarce() {
+        let share = self.address.map_or(self.budget.limit, |_| self.budget.limit / ADDRESS_DIVISOR);
+        if self.budget.is_scarce() || self.available() < share / 2 {
             lock(&self.budget.held).refused += 1;
             return Err(OverBudget);
         }
@@ -257,6 +258,10 @@ mod tests {
         let _taken = account.take(399).expect("within the limit");
         drop(kept);
         assert!(account.take_to_keep(1).is_ok());
+        // Half of the share of an address, which is an eighth, stays free as well.
+        let one = budget.account(Some(address(1)));
+        let _kept = one.take_to_keep(51).expect("nothing is held");
+        assert_eq!((one.take_to_keep(1).map(drop), one.take(49).map(drop)), (Err(OverBudget), Ok(())));
     }
 
     #[test]

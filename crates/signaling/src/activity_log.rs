@@ -1,7 +1,7 @@
 //! The recent activity that the console shows: messages, connects and closes.
 //!
-//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds. After that, only the last rejections remain, without their
-//! text, and only rejections are recorded, so that any other message costs one comparison of times. Messages are stored as JSON without
+//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds. After that, only rejections are recorded, without their text,
+//! so that any other message costs one comparison of times, and the next snapshot discards all else. Messages are stored as JSON without
 //! passwords, tokens and room codes, and what is not JSON only as its length.
 
 use std::collections::VecDeque;
@@ -13,33 +13,23 @@ use serde_json::Value;
 
 use super::counters::counters_name;
 use super::dialect::Dialect;
-use super::event_sink::ConnId;
 use super::json::{self, MessageError};
+use super::server::ConnId;
 use jamjam_core::sanitize::sanitize_line;
 use jamjam_core::time::{Time, WallClock};
 
 /// How long the log stays active after a snapshot.
-pub(super) const RETENTION: Duration = Duration::from_secs(10);
+const RETENTION: Duration = Duration::from_secs(10);
 
 /// Maximum number of accepted messages in the log, and of other entries.
-pub(super) const LOG_CAPACITY: usize = 200;
-
-/// Maximum number of rejections that are kept while the log is inactive.
-const INACTIVE_CAPACITY: usize = 100;
+const LOG_CAPACITY: usize = 200;
 
 /// The dialect and room of an activity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ActivityScope {
     pub(super) dialect: Option<Dialect>,
     pub(super) room: Option<String>,
     pub(super) protected: bool,
-}
-
-impl ActivityScope {
-    /// The scope of a connection that is in no room.
-    pub(super) fn outside_rooms(dialect: Option<Dialect>) -> Self {
-        Self { dialect, room: None, protected: false }
-    }
 }
 
 /// Recent activity, while a console is open.
@@ -47,8 +37,6 @@ impl ActivityScope {
 pub(super) struct ActivityLog {
     /// The time at which the log becomes inactive: [`RETENTION`] after the last snapshot.
     active_until: Time,
-    /// Whether a call of [`Self::clear_if_expired`] is scheduled.
-    expiry_scheduled: bool,
     /// Accepted messages, the oldest first.
     messages: VecDeque<ActivityEntry>,
     /// Other entries, the oldest first, which the messages of a busy room do not displace.
@@ -63,25 +51,14 @@ impl ActivityLog {
         now < self.active_until
     }
 
-    /// Keeps the log active for another [`RETENTION`]. Returns when to call [`Self::clear_if_expired`], unless a call is scheduled.
-    pub(super) fn extend(&mut self, now: Time) -> Option<Time> {
-        self.active_until = now + RETENTION;
-        (!std::mem::replace(&mut self.expiry_scheduled, true)).then_some(self.active_until)
-    }
-
-    /// If the log is no longer active, discards all entries except the last rejections. Later entries continue the numbering. Otherwise,
-    /// returns when to call this again.
-    pub(super) fn clear_if_expired(&mut self, now: Time) -> Option<Time> {
-        if self.is_active(now) {
-            return Some(self.active_until);
+    /// Keeps the log active for another [`RETENTION`]. If it is not active, it first discards all entries except the last rejections. Later
+    /// entries continue the numbering.
+    pub(super) fn extend(&mut self, now: Time) {
+        if !self.is_active(now) {
+            self.messages.clear();
+            self.other_entries.retain(|entry| entry.outcome == ActivityOutcome::Rejected);
         }
-        self.expiry_scheduled = false;
-        self.messages = VecDeque::new();
-        let rejections = std::mem::take(&mut self.other_entries).into_iter();
-        let rejections = rejections.filter(|entry| entry.outcome == ActivityOutcome::Rejected);
-        self.other_entries = rejections.map(|entry| ActivityEntry { text: None, ..entry }).collect();
-        self.other_entries.drain(..self.other_entries.len().saturating_sub(INACTIVE_CAPACITY));
-        None
+        self.active_until = now + RETENTION;
     }
 
     /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only if `content` is true.
@@ -104,7 +81,6 @@ impl ActivityLog {
         kind: ActivityKind,
         complete: impl FnOnce(&mut ActivityEntry),
     ) {
-        let is_active = self.is_active(now.monotonic);
         let mut entry = ActivityEntry {
             number: self.last_number + 1,
             time: now.unix_ms(),
@@ -123,12 +99,12 @@ impl ActivityLog {
         complete(&mut entry);
         let is_message = !matches!(kind, ActivityKind::Connect | ActivityKind::Close);
         let is_accepted = entry.outcome == ActivityOutcome::Accepted;
-        if !is_active && entry.outcome != ActivityOutcome::Rejected {
+        if !self.is_active(now.monotonic) && entry.outcome != ActivityOutcome::Rejected {
             return;
         }
         self.last_number = entry.number;
         let stored = if is_message && is_accepted { &mut self.messages } else { &mut self.other_entries };
-        if stored.len() >= if is_active { LOG_CAPACITY } else { INACTIVE_CAPACITY } {
+        if stored.len() >= LOG_CAPACITY {
             stored.pop_front();
         }
         stored.push_back(entry);

@@ -19,9 +19,7 @@ use super::id_generator::{INVITE_CODE_LEN, is_invite_code};
 use super::jamjam::{
     Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, MAX_NAME_BYTES, Peer, ServerMessage,
 };
-use jamjam_core::log_throttle::LogThrottle;
-use jamjam_core::sanitize::{sanitize, sanitize_name, truncate_bytes};
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::sanitize::{sanitize, truncate_bytes};
 
 use super::lock::lock;
 
@@ -43,31 +41,12 @@ const INVALID_PASSWORD: &str = "Invalid password";
 /// Why a client cannot reach a peer through a room.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoomError {
-    /// No room matches.
-    #[error("no room matches `{query}`; {}", list_all(.rooms))]
-    NotFound {
-        /// The room that was requested.
-        query: String,
-        /// The server's rooms.
-        rooms: Vec<RoomInfo>,
-    },
-    /// No other member of the room has published an address.
+    /// No room matches, or no other member of the room has published an address. This may change.
     #[error("{0}")]
-    NoPeer(String),
+    Missing(String),
     /// The server would reject the request, or has rejected it.
     #[error("{0}")]
     Rejected(String),
-    /// Fewer members fit into the room than want to join.
-    #[error("{0}")]
-    TooFewPlaces(String),
-}
-
-fn list_all(rooms: &[RoomInfo]) -> String {
-    if rooms.is_empty() {
-        "the server has no rooms".to_owned()
-    } else {
-        format!("the server's rooms are:\n{}", list_first(rooms))
-    }
 }
 
 fn list_first(rooms: &[RoomInfo]) -> String {
@@ -81,10 +60,7 @@ fn list_first(rooms: &[RoomInfo]) -> String {
 enum JoinState {
     #[default]
     Listing,
-    Joining {
-        /// Whether the room was in the list.
-        listed: bool,
-    },
+    Joining,
     Joined,
 }
 
@@ -105,8 +81,6 @@ pub struct RoomClient {
     /// The client's own id in the room.
     peer_id: String,
     peers: Vec<RoomMember>,
-    /// How many places the room must have.
-    places: usize,
     /// Where the members are published.
     shared: Option<SharedMembers>,
 }
@@ -154,10 +128,10 @@ impl RoomClient {
         Self { query, password, peer_name, link_key, room_name, ..Self::default() }
     }
 
-    /// A client that publishes the members in `shared`. Joins only if the room has this number of free `places`, unless it is not in the list.
+    /// A client that publishes the members in `shared`.
     #[must_use]
-    pub fn with_members(self, shared: SharedMembers, places: usize) -> Self {
-        Self { shared: Some(shared), places, ..self }
+    pub fn with_members(self, shared: SharedMembers) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// Whether the client joins a room without other members, too.
@@ -174,13 +148,11 @@ impl RoomClient {
     pub fn on_message(&mut self, message: ServerMessage) -> Result<Option<ClientMessage>, RoomError> {
         match (message, self.state) {
             (ServerMessage::RoomList { rooms }, JoinState::Listing) => self.on_room_list(rooms).map(Some),
-            (ServerMessage::Error { message }, JoinState::Joining { listed: false }) if message == ROOM_NOT_FOUND => {
+            (ServerMessage::Error { message }, JoinState::Joining) if message == ROOM_NOT_FOUND => {
                 Err(self.not_found())
             }
-            (ServerMessage::Error { message }, JoinState::Listing | JoinState::Joining { .. }) => {
-                Err(self.rejected(&message))
-            }
-            (ServerMessage::RoomJoined { peer_id, peers, .. }, JoinState::Joining { .. }) => {
+            (ServerMessage::Error { message }, JoinState::Listing | JoinState::Joining) => Err(self.rejected(&message)),
+            (ServerMessage::RoomJoined { peer_id, peers, .. }, JoinState::Joining) => {
                 (self.state, self.peer_id) = (JoinState::Joined, peer_id);
                 for peer in peers {
                     self.update_peer(peer);
@@ -241,18 +213,16 @@ impl RoomClient {
     pub fn no_peer_error(&self) -> RoomError {
         let room = &self.room_name;
         if self.peers.is_empty() {
-            return RoomError::NoPeer(format!("room `{room}` has no other member to send to"));
+            return RoomError::Missing(format!("room `{room}` has no other member to send to"));
         }
         let names: Vec<String> = self.peers.iter().map(|other| sanitize(&other.name)).collect();
         let names = names.join(", ");
-        RoomError::NoPeer(format!("no member of room `{room}` has published an address (members: {names})"))
+        RoomError::Missing(format!("no member of room `{room}` has published an address (members: {names})"))
     }
 
     /// The message that publishes the client's own socket address.
     pub fn address_update(address: SocketAddr) -> ClientMessage {
-        let candidate = Candidate { address, kind: CandidateType::Host, priority: HOST_PRIORITY };
-        let address = Some(address);
-        ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr: address, local_addr: address }
+        publish(Candidate { address, kind: CandidateType::Host, priority: HOST_PRIORITY })
     }
 
     fn on_room_list(&mut self, rooms: Vec<RoomInfo>) -> Result<ClientMessage, RoomError> {
@@ -271,18 +241,12 @@ impl RoomClient {
                 if room.has_password && self.password.is_none() {
                     return Err(self.rejected(INVALID_PASSWORD));
                 }
-                let free = room.max_peers.saturating_sub(room.peer_count);
-                if free < self.places {
-                    let (name, max) = (&self.room_name, room.max_peers);
-                    let text = format!("room `{name}` has {free} of {max} places free, too few for {}", self.places);
-                    return Err(RoomError::TooFewPlaces(text));
-                }
-                self.state = JoinState::Joining { listed: true };
+                self.state = JoinState::Joining;
                 Ok(join_room(&room.id, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             // A server may hide rooms from the list.
             [] if is_room_id_or_code(query) => {
-                self.state = JoinState::Joining { listed: false };
+                self.state = JoinState::Joining;
                 Ok(join_room(query, self.password.clone(), &self.peer_name, self.link_key.as_deref()))
             }
             [] => Err(self.not_found()),
@@ -295,7 +259,11 @@ impl RoomClient {
     }
 
     fn not_found(&self) -> RoomError {
-        RoomError::NotFound { query: self.room_name.clone(), rooms: self.rooms.clone() }
+        let rooms = match &*self.rooms {
+            [] => "the server has no rooms".to_owned(),
+            rooms => format!("the server's rooms are:\n{}", list_first(rooms)),
+        };
+        RoomError::Missing(format!("no room matches `{}`; {rooms}", self.room_name))
     }
 
     fn rejected(&self, message: &str) -> RoomError {
@@ -334,6 +302,13 @@ fn join_room(room: &str, password: Option<String>, peer_name: &str, link_key: Op
     ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features: Vec::new() }
 }
 
+/// Publishes an address in every field that a client may read.
+fn publish(candidate: Candidate) -> ClientMessage {
+    let address = Some(candidate.address);
+    let local_addr = address.filter(|_| candidate.kind == CandidateType::Host);
+    ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr: address, local_addr }
+}
+
 /// Whether `query` has the form of a room id or an invite code.
 fn is_room_id_or_code(query: &str) -> bool {
     let is_id = query.len() == 8 && query.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -355,9 +330,6 @@ const MAX_ECHO_BYTES: usize = 16 << 10;
 /// Maximum number of echoed messages per second. The echoes of a flood must not exceed the server's message rate limit.
 const MAX_ECHOES_PER_SECOND: u64 = 100;
 
-/// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
-const MAX_LOG_LINES_PER_SECOND: u16 = 20;
-
 /// Candidate priority of a mapped address; see [`HOST_PRIORITY`].
 const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 
@@ -369,11 +341,6 @@ pub struct AddressCandidates {
     /// The mapped address that a STUN server reported.
     pub server_reflexive: Option<SocketAddr>,
 }
-
-/// The server rejected the creation of a room.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the signaling server rejected the creation of a room: {0}")]
-pub struct RoomRejected(pub String);
 
 /// The room of an [`EchoParticipant`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,22 +377,18 @@ pub struct EchoParticipant {
     /// The last room.
     room: Option<RegisteredRoom>,
     state: ParticipantState,
-    /// Ids and names of the other members.
-    peers: Vec<(String, String)>,
     /// The second since the Unix epoch in which messages are counted.
     echo_second: u64,
     echo_count: u64,
-    log_throttle: LogThrottle,
 }
 
 impl EchoParticipant {
     /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`, and which announces this public link key, in base64. Clients
     /// check the server's signature with it.
-    pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates, link_key: Option<String>) -> Self {
+    pub fn new(room_name: &str, delay: Duration, link_key: Option<String>) -> Self {
         // A single division rounds the value only once. Therefore, 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
-        let log_throttle = LogThrottle::new(MAX_LOG_LINES_PER_SECOND);
-        Self { room_name, addresses, link_key, log_throttle, ..Self::default() }
+        Self { room_name, link_key, ..Self::default() }
     }
 
     /// The first message on a new connection: joins the participant's room again, where other clients may still be, or creates a room.
@@ -452,11 +415,7 @@ impl EchoParticipant {
     }
 
     /// Handles a message from the server; returns the message to send, if any.
-    pub fn on_message(
-        &mut self,
-        message: ServerMessage,
-        now: WallClock,
-    ) -> Result<Option<ClientMessage>, RoomRejected> {
+    pub fn on_message(&mut self, message: ServerMessage, unix_ms: u64) -> Result<Option<ClientMessage>, RoomError> {
         match (message, &self.state) {
             (
                 ServerMessage::RoomCreated { room_id: id, peer_id, invite_code: code, invite_code_6 },
@@ -473,10 +432,6 @@ impl EchoParticipant {
             }
             (ServerMessage::RoomJoined { room_id, peer_id, peers, .. }, ParticipantState::Rejoining) => {
                 info!(target: "registration", room = self.room_name, id = sanitize(&room_id), other_members = peers.len(), "room rejoined");
-                self.peers.clear();
-                for peer in peers {
-                    self.add_peer(peer);
-                }
                 self.state = ParticipantState::Joined { peer_id };
                 Ok(self.update_peer_info())
             }
@@ -484,54 +439,26 @@ impl EchoParticipant {
                 debug!(target: "registration", error = sanitize(&message), "cannot rejoin the room; creating a new room");
                 Ok(Some(self.create_room()))
             }
-            (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomRejected(sanitize(&message))),
-            (ServerMessage::PeerJoined { peer }, _) => {
-                self.log_membership(now.monotonic, &peer.name, true);
-                self.add_peer(peer);
-                Ok(None)
-            }
-            (ServerMessage::PeerLeft { peer_id }, _) => {
-                let index = self.peers.iter().position(|(id, _)| *id == peer_id);
-                let name = index.map_or(peer_id, |index| self.peers.swap_remove(index).1);
-                self.log_membership(now.monotonic, &name, false);
-                Ok(None)
-            }
+            (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomError::Rejected(format!(
+                "the signaling server rejected the creation of a room: {}",
+                sanitize(&message)
+            ))),
             (ServerMessage::ChatMessage(chat), ParticipantState::Joined { peer_id }) => {
-                let second = now.unix_ms() / 1_000;
+                let second = unix_ms / 1_000;
                 if self.echo_second != second {
                     (self.echo_second, self.echo_count) = (second, 0);
                 }
                 self.echo_count += 1;
                 let is_allowed = self.echo_count <= MAX_ECHOES_PER_SECOND;
-                Ok(if is_allowed { echo_chat(&chat, peer_id, now.unix_ms()) } else { None })
+                Ok(if is_allowed { echo_chat(&chat, peer_id, unix_ms) } else { None })
             }
             _ => Ok(None),
         }
     }
 
-    /// Stores another member. The stored data is limited, since the server is not trusted.
-    fn add_peer(&mut self, peer: Peer) {
-        if self.peers.len() < MAX_PEERS && peer.id.len() <= MAX_NAME_BYTES {
-            self.peers.push((peer.id, sanitize(&peer.name)));
-        }
-    }
-
-    fn log_membership(&mut self, now: Time, name: &str, joined: bool) {
-        if !self.log_throttle.allow(now) {
-            return;
-        }
-        let count = self.log_throttle.take_suppressed();
-        if count > 0 {
-            info!(target: "registration", count, "suppressed log lines about members");
-        }
-        let event = if joined { "member joined" } else { "member left" };
-        info!(target: "registration", user = sanitize_name(name), "{event}");
-    }
-
     fn create_room(&mut self) -> ClientMessage {
         self.state = ParticipantState::Creating;
         self.room = None;
-        self.peers.clear();
         ClientMessage::CreateRoom {
             room_name: self.room_name.clone(),
             password: None,
@@ -552,10 +479,7 @@ impl EchoParticipant {
         let candidates = candidates
             .into_iter()
             .filter_map(|(address, kind, priority)| Some(Candidate { address: address?, kind, priority }));
-        let candidate = candidates.min_by_key(|candidate| candidate.address.is_ipv6())?;
-        let public_addr = Some(candidate.address);
-        let local_addr = host.filter(|host| public_addr == Some(*host));
-        Some(ClientMessage::UpdatePeerInfo { candidates: vec![candidate], public_addr, local_addr })
+        candidates.min_by_key(|candidate| candidate.address.is_ipv6()).map(publish)
     }
 }
 

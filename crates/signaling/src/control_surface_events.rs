@@ -5,8 +5,6 @@
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use serde::{Serialize, Serializer};
@@ -95,110 +93,12 @@ pub struct ControlSurfaceEvent {
 const _: () = assert!(size_of::<ControlSurfaceEvent>() <= 350);
 
 /// The producing end of an event queue.
-#[derive(Debug)]
-pub struct EventProducer {
-    queue: Producer<ControlSurfaceEvent>,
-    dropped: Arc<AtomicU64>,
-}
+pub type EventProducer = Producer<ControlSurfaceEvent>;
 
-/// The consuming end of an event queue, for example on an audio thread.
-#[derive(Debug)]
-pub struct EventConsumer {
-    queue: Consumer<ControlSurfaceEvent>,
-    dropped: Arc<AtomicU64>,
-}
+/// The consuming end of an event queue, for example on an audio thread. Popping never blocks, allocates or frees.
+pub type EventConsumer = Consumer<ControlSurfaceEvent>;
 
-/// A queue for up to `capacity` events. A full queue drops and counts new events.
+/// A queue for up to `capacity` events. The server drops new events while it is full, and counts them.
 pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
-    let (producer, consumer) = RingBuffer::new(capacity);
-    let dropped = Arc::new(AtomicU64::new(0));
-    (EventProducer { queue: producer, dropped: Arc::clone(&dropped) }, EventConsumer { queue: consumer, dropped })
-}
-
-impl EventProducer {
-    /// Appends an event. If the queue is full, the event counts as dropped, and false is returned. Never blocks or allocates.
-    pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
-        let pushed = self.queue.push(*event).is_ok();
-        if !pushed {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        pushed
-    }
-
-    /// Whether the consumer was dropped.
-    pub fn is_abandoned(&self) -> bool {
-        self.queue.is_abandoned()
-    }
-}
-
-impl EventConsumer {
-    /// Removes the oldest event. Never blocks, allocates or frees.
-    pub fn pop(&mut self) -> Option<ControlSurfaceEvent> {
-        self.queue.pop().ok()
-    }
-
-    /// Number of events dropped because the queue was full. Never blocks, allocates or frees.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Whether the producer was dropped, as when the server stops. Queued events can still be popped.
-    pub fn is_abandoned(&self) -> bool {
-        self.queue.is_abandoned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn event(name: &str) -> ControlSurfaceEvent {
-        ControlSurfaceEvent {
-            room: InlineStr::new("123456").expect("a code"),
-            node_id: InlineStr::new("69043ffa-0f20-473a-b977-27525b15a135").expect("an id"),
-            kind: ControlSurfaceEventKind::Param,
-            name: InlineStr::new(name).expect("a short name"),
-            value: Some(0.7),
-            at: Some(u64::MAX),
-            received_at: 7,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_event_is_popped_in_order_or_counted_as_lost(
-            capacity in 0usize..5,
-            // `Some` pushes an event with this name, and `None` pops an event.
-            actions in prop::collection::vec(prop::option::of("[aä]{0,128}"), 0..60),
-        ) {
-            let (mut producer, mut consumer) = event_queue(capacity);
-            let (mut queued, mut lost) = (VecDeque::new(), 0);
-            for action in actions {
-                let Some(name) = action else {
-                    prop_assert_eq!(consumer.pop(), queued.pop_front());
-                    continue;
-                };
-                let is_queued = producer.push(&event(&name));
-                prop_assert_eq!(is_queued, queued.len() < capacity);
-                if is_queued {
-                    queued.push_back(event(&name));
-                } else {
-                    lost += 1;
-                }
-                prop_assert_eq!(consumer.dropped(), lost);
-            }
-        }
-    }
-
-    #[test]
-    fn too_long_string_is_rejected_and_lost_server_noticed() {
-        let (producer, consumer) = event_queue(2);
-        assert!(InlineStr::<256>::new(&"x".repeat(257)).is_none());
-        drop(producer);
-        assert!(consumer.is_abandoned());
-    }
+    RingBuffer::new(capacity)
 }

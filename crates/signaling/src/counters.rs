@@ -30,6 +30,8 @@ DialectCounters {
     Counter sent_bytes,
     /// Messages that had no effect and received no reply.
     Counter messages_ignored,
+    /// Messages read later, because the messages of their address have cost too much.
+    Counter messages_postponed,
     /// Control surface events produced for event listeners.
     Counter control_surface_events,
     /// Room codes rejected without a check because of too many wrong codes.
@@ -42,8 +44,6 @@ DialectCounters {
     Counter requests_limited,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
-    /// Undecided connections closed because a new connection exceeded the maximum number of undecided connections.
-    Counter closed_undecided_limit,
     /// Connections closed because they did not answer a ping in time.
     Counter closed_heartbeat_timeout,
     /// Connections closed because they sent no message within the idle time-out.

@@ -78,15 +78,3 @@ pub fn check_command(
         format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dialect_name_equals_the_serialized_name() {
-        for dialect in Dialect::ALL {
-            assert_eq!(serde_json::to_value(dialect).ok(), Some(dialect.name().into()));
-        }
-    }
-}

@@ -1,40 +1,42 @@
-//! The hub: all connections and the state of each dialect, without sockets or clocks.
+//! The hub: all connections and the rooms of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the dialect of its connection, whose rooms
-//! send through an [`EventSink`]. `hub_connections.rs` opens and closes connections, and `hub_timers.rs` pings them.
+//! The [`Hub`] applies the limits to received messages, counts and logs them, and passes each to the dialect of its connection, in whose
+//! rooms it has effects. `hub_connections.rs` opens, pings and closes connections.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
+use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
-use super::connection_context::ConnectionContext;
+use super::call::{Call, Effects, Sender};
 use super::control_surface::{self, ControlSurfaceDialect};
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink};
-use super::foreign_protocol;
 use super::jamjam::{self, JamjamDialect};
-use super::json::{MessageError, is_too_large, message_type};
+use super::json::{JsonSize, MessageError, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
 use super::room::ConnectionClose;
 use super::rooms::AnyRooms;
-use super::server_state::{Connections, ServerState};
+use super::server::{ConnId, DELIVERIES_PER_UNIT, EventListener, Eviction, Observer, Server, VALUES_PER_UNIT, blocks};
+use super::web_socket_error::WebSocketError;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::MediaRooms;
+use jamjam_core::memory_budget::MemoryBudget;
+use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::{Time, WallClock};
-
-/// The connection number for work that no connection caused. No connection has this number.
-const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
 /// All connections, and the rooms of all dialects.
 ///
 /// Each room has a lock of its own. A thread waits for locks only in this order: at most one room, the directory of a dialect, and one of the
-/// locks of the state.
+/// locks of the server. Those of queues, memory, the media relay, the listener and the observer come last. Nothing is awaited under them, and no data
+/// is written to a socket: messages go into queues.
 pub struct Hub {
-    pub(super) state: ServerState,
+    pub(super) server: Server,
     pub(super) jamjam: JamjamDialect,
     pub(super) broadcast: BroadcastDialect,
     pub(super) control_surface: ControlSurfaceDialect,
@@ -46,10 +48,10 @@ impl Hub {
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             jamjam: JamjamDialect::default(),
-            broadcast: BroadcastDialect::new(&limits, RoomHandlers::default()),
+            broadcast: BroadcastDialect::new(RoomHandlers::default()),
             control_surface: ControlSurfaceDialect::default(),
             webrtc: WebRtcDialect::default(),
-            state: ServerState::new(limits, key),
+            server: Server::new(limits, key),
         }
     }
 
@@ -57,6 +59,27 @@ impl Hub {
     #[must_use]
     pub fn with_media(mut self, media: Option<MediaRooms>) -> Self {
         self.jamjam.media = media;
+        self
+    }
+
+    /// Takes the memory of messages that no client pays for from `budget`.
+    #[must_use]
+    pub fn with_memory(mut self, budget: &Arc<MemoryBudget>) -> Self {
+        self.server.memory = budget.account(None);
+        self
+    }
+
+    /// Passes control surface events to `listener`.
+    #[must_use]
+    pub fn with_listener(mut self, listener: EventListener) -> Self {
+        self.server.listener = listener;
+        self
+    }
+
+    /// Reports to `observer`, if there is one, what clients do.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Option<Arc<Mutex<dyn Observer>>>) -> Self {
+        self.server.observer = observer;
         self
     }
 
@@ -70,178 +93,247 @@ impl Hub {
         }
     }
 
-    /// A call at this time, whose messages `sink` receives.
-    pub fn at<'a>(&'a self, now: WallClock, sink: &'a mut dyn EventSink) -> HubCall<'a> {
-        HubCall { hub: self, now, sink }
-    }
-
     /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
-        &self.state.limits
+        &self.server.limits
+    }
+
+    /// Makes a call, which `sender` causes, performs its effects, and charges them to the address of the sender. A panic of what is not in a
+    /// room loses the counts of the call.
+    pub(super) fn call<T>(&self, now: WallClock, sender: Sender, action: impl FnOnce(&mut Call<'_>) -> T) -> T {
+        let (conn, memory) = (sender.conn, Arc::clone(&sender.memory));
+        let mut call = Call { now, sender, server: &self.server, effects: Effects::default() };
+        let result = action(&mut call);
+        call.perform(None);
+        self.leave_if_closed(&mut call);
+        let cost = call.effects.deliveries / DELIVERIES_PER_UNIT;
+        if cost > 0 {
+            self.server.charge(now.monotonic, &call.sender, cost);
+        }
+        let mut evicted = call.end();
+        if memory.is_over() {
+            let own = self.server.queues(&[conn]);
+            evicted
+                .extend(own.iter().filter_map(|(conn, queue)| Eviction::new(*conn, queue, WebSocketError::Memory, 0)));
+        }
+        self.evict(now, evicted);
+        result
+    }
+
+    /// Makes a call that no connection causes: a timer, a command, or the operator.
+    pub(super) fn call_as_system<T>(
+        &self,
+        now: WallClock,
+        dialect: Dialect,
+        action: impl FnOnce(&mut Call<'_>) -> T,
+    ) -> T {
+        let (source, memory) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Arc::clone(&self.server.memory));
+        self.call(now, Sender { conn: ConnId::SYSTEM, source, dialect: Some(dialect), memory }, action)
+    }
+
+    /// A connection that another thread has closed while it entered a room leaves this room.
+    fn leave_if_closed(&self, call: &mut Call<'_>) {
+        let Sender { conn, dialect, .. } = call.sender;
+        if let Some(dialect) = dialect
+            && conn != ConnId::SYSTEM
+            && self.server.connection(conn, |_| ()).is_none()
+        {
+            let close =
+                ConnectionClose { code: CloseCode::ABNORMAL_CLOSURE, reason: "", server_reason: Some("closed") };
+            self.rooms(dialect).leave(call, &close);
+        }
+    }
+
+    /// Lets connections whose queues are closed leave their rooms. No client pays for the messages about them, which may fill further queues.
+    pub(super) fn evict(&self, now: WallClock, mut evicted: Vec<Eviction>) {
+        let mut count = 0_u64;
+        while let Some(Eviction { conn, reason, dropped_messages }) = evicted.pop() {
+            self.update_counters(conn, |counters| {
+                *reason.counter(counters) += 1;
+                counters.messages_dropped_slow_reader += dropped_messages;
+            });
+            let (code, reason) = (reason.close_code(), reason.to_string());
+            let close = ConnectionClose { code, reason: &reason, server_reason: Some(&reason) };
+            evicted.extend(self.remove_connection(now, conn, &close));
+            count += 1;
+        }
+        if count > 0 {
+            warn!(target: "signaling", connections = count, "connections closed because a client reads too slowly or exceeds the memory budget");
+        }
+    }
+
+    /// Removes a connection from its room and from the server. Returns connections that do not read the messages about it.
+    pub(super) fn remove_connection(&self, now: WallClock, conn: ConnId, close: &ConnectionClose<'_>) -> Vec<Eviction> {
+        let is_recorded = close.server_reason.is_some() || lock(&self.server.activity_log).is_active(now.monotonic);
+        let scope = if is_recorded { self.activity_scope(conn) } else { None };
+        let Some(sender) = self.server.begin_close(conn) else { return Vec::new() };
+        let dialect = sender.dialect;
+        let sender = Sender { memory: Arc::clone(&self.server.memory), ..sender };
+        let mut call = Call { now, sender, server: &self.server, effects: Effects::default() };
+        if let Some(dialect) = dialect {
+            self.rooms(dialect).leave(&mut call, close);
+        }
+        self.server.remove_connection(now, conn, scope, close);
+        call.end()
+    }
+
+    /// Like [`Self::remove_connection`], for an event of its own.
+    pub(super) fn close_with(&self, now: WallClock, conn: ConnId, close: &ConnectionClose<'_>) {
+        let evicted = self.remove_connection(now, conn, close);
+        self.evict(now, evicted);
     }
 
     /// Records a pong or another frame that is not a message.
     pub fn on_activity(&self, now: WallClock, conn: ConnId) {
-        self.state.connection(conn, |connection| connection.record_activity(now.monotonic));
+        self.server.connection(conn, |connection| connection.record_activity(now.monotonic));
     }
 
-    /// A message has arrived that is handled later.
-    pub fn on_waiting_message(&self, conn: ConnId) {
-        self.state.connection(conn, |connection| connection.has_waiting_message = true);
-    }
-
-    /// Whether a message that was handled, and may have closed its connection, requests only the list of jamjam rooms.
-    pub fn is_room_list_request(&self, conn: ConnId, text: &str) -> bool {
-        let is_jamjam = self.state.dialect_of(conn).is_none_or(|dialect| dialect == Dialect::Jamjam);
-        is_jamjam && message_type(text).is_ok_and(|message_type| message_type == "ListRooms")
-    }
-
-    /// Sets the dialect of an undecided connection.
-    fn select_dialect(&self, now: Time, conn: ConnId, dialect: Dialect) {
-        let is_selected = {
-            let Connections { by_number, undecided } = &mut *lock(&self.state.connections);
-            let connection = by_number.get_mut(&conn).filter(|connection| connection.dialect.is_none());
-            connection.map(|connection| connection.dialect = Some(dialect)).map(|()| undecided.remove(&conn)).is_some()
-        };
-        if is_selected {
-            self.schedule_check(conn, now);
+    /// Charges a message to its address. Returns how long it has to wait before it is passed to [`Self::on_message`]. Meanwhile, nothing of the
+    /// connection is to be read, so that the connections of an address take turns.
+    pub fn charge(&self, now: WallClock, conn: ConnId, message: Message<'_>) -> Duration {
+        let Some(sender) = self.server.sender(conn) else { return Duration::ZERO };
+        let values = message.text().map_or(0, |text| JsonSize::of(text).values);
+        let wait = self.server.charge(now.monotonic, &sender, blocks(message.len()) + values / VALUES_PER_UNIT);
+        if !wait.is_zero() {
+            self.server.count(sender.dialect, |counters| counters.messages_postponed += 1);
+            self.server.connection(conn, |connection| {
+                connection.has_postponed_message = true;
+                connection.postponed_for += wait;
+            });
         }
-    }
-
-    /// Maximum length of a message of this connection, in bytes.
-    pub fn max_message_bytes(&self, conn: ConnId) -> usize {
-        match self.state.dialect_of(conn) {
-            Some(Dialect::Broadcast) => self.broadcast.max_message_bytes(&self.state.limits, conn),
-            _ => self.state.limits.max_message_bytes,
-        }
-    }
-}
-
-/// A call of the hub: its time, and the sink that receives the messages that it causes.
-pub struct HubCall<'a> {
-    /// The hub.
-    pub hub: &'a Hub,
-    /// The time of the call.
-    pub now: WallClock,
-    pub(super) sink: &'a mut dyn EventSink,
-}
-
-impl HubCall<'_> {
-    /// Handles a text message.
-    pub fn on_text(&mut self, conn: ConnId, text: &str) {
-        self.on_message(conn, Some(text));
-    }
-
-    /// Handles a binary message. No dialect has binary messages.
-    pub fn on_binary(&mut self, conn: ConnId) {
-        self.on_message(conn, None);
+        wait
     }
 
     /// Counts and handles a message, or closes the connection if the message exceeds the rate limit. The activity log, if active, then records
     /// the message.
-    fn on_message(&mut self, conn: ConnId, text: Option<&str>) {
-        let (hub, now, bytes) = (self.hub, self.now.monotonic, text.map_or(0, str::len));
-        let limit = hub.state.limits.message_limit();
-        let known = hub.state.connection(conn, |connection| {
-            connection.record_activity(now);
-            connection.last_message = now;
-            connection.has_waiting_message = false;
-            let is_allowed = limit.is_none_or(|limit| connection.allow_message(now, limit, bytes));
-            (connection.dialect, connection.source, is_allowed)
+    pub fn on_message(&self, now: WallClock, conn: ConnId, message: Message<'_>) {
+        let (time, limit) = (now.monotonic, self.server.limits.message_limit());
+        let known = self.server.connection(conn, |connection| {
+            connection.record_message(time);
+            let is_allowed = limit.is_none_or(|limit| connection.allow_message(time, limit, message.len()));
+            (connection.sender(conn), is_allowed)
         });
-        let Some((mut dialect, source, is_allowed)) = known else { return };
-        if !is_allowed {
-            hub.state.count(dialect, |counters| {
+        let Some((sender, is_allowed)) = known else { return };
+        if is_allowed {
+            self.call(now, sender, |call| self.handle_message(call, message.text()));
+        } else {
+            self.server.count(sender.dialect, |counters| {
                 counters.closed_message_rate += 1;
                 counters.messages_received += 1;
             });
             let code = CloseCode::POLICY_VIOLATION;
-            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
-            self.close_connection(conn, code, "Rate limit exceeded");
-            return;
+            warn!(target: "signaling", conn = conn.0, source = %sender.source, code = code.get(), "message rate limit exceeded; closing the connection");
+            self.close_connection(now, conn, code, "Rate limit exceeded");
         }
-        let scope_before = hub.recorded_scope(self.now, conn);
+        self.report_activity(time, conn);
+    }
+
+    fn handle_message(&self, call: &mut Call<'_>, text: Option<&str>) {
+        let (now, conn, bytes) = (call.now, call.sender.conn, text.map_or(0, str::len));
+        let scope_before = self.recorded_scope(now, conn);
         let binary = Err(MessageError::ignored("binary message"));
-        let outcome = text.map_or(binary, |text| self.handle_text(conn, source, &mut dialect, text));
-        let outcome = outcome.map_err(|error| self.answer_wrong_message((conn, source, dialect), text, error));
+        let outcome = text.map_or(binary, |text| self.handle_text(call, text));
+        let outcome = outcome.map_err(|error| self.answer_wrong_message(call, text, error));
+        call.perform(None);
+        let Sender { source, dialect, .. } = call.sender;
         let is_rejected = matches!(outcome, Err(MessageError::Rejected(_)));
         // Rejections are also recorded while no console is open.
-        let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope::outside_rooms(dialect)));
+        let scope = scope_before.or_else(|| is_rejected.then(|| ActivityScope { dialect, ..ActivityScope::default() }));
         if let Some(before) = scope {
-            let after = hub.activity_scope(conn).unwrap_or_else(|| before.clone());
+            let after = self.activity_scope(conn).unwrap_or_else(|| before.clone());
             // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
             let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
             let (sender, error) = (Some((conn, source)), outcome.as_ref().err());
-            lock(&hub.state.activity_log).record_message(self.now, scope, sender, (text, bytes), error);
+            lock(&self.server.activity_log).record_message(now, scope, sender, (text, bytes), error);
         }
-        let is_ignored = outcome.is_err() && !is_rejected;
-        hub.state.count(dialect, |counters| {
-            counters.messages_received += 1;
-            counters.received_bytes += bytes as u64;
-            counters.messages_ignored += u64::from(is_ignored);
-        });
+        let counters = &mut call.effects.counters;
+        counters.messages_received += 1;
+        counters.received_bytes += bytes as u64;
+        counters.messages_ignored += u64::from(outcome.is_err() && !is_rejected);
         if let Err(error) = outcome {
             // The message may contain a password, so only the reason is logged.
-            let is_logged = hub.state.connection(conn, |connection| connection.log_throttle.allow(now));
-            if is_logged.is_some_and(|is_logged| is_logged || hub.state.limits.is_strict) {
+            let is_logged = self.server.connection(conn, |connection| connection.log_throttle.allow(now.monotonic));
+            if is_logged.is_some_and(|is_logged| is_logged || self.server.limits.is_strict) {
                 let event = if is_rejected { "message rejected" } else { "message ignored" };
                 warn!(target: "signaling", conn = conn.0, source = %source, reason = %error, "{event}");
             }
         }
-        self.leave_if_closed(conn, dialect, source);
     }
 
     /// Passes a text to the dialect of its connection, which the first message selects, unless the URL has selected it.
-    fn handle_text(
-        &mut self,
-        conn: ConnId,
-        source: IpAddr,
-        dialect: &mut Option<Dialect>,
-        text: &str,
-    ) -> Result<(), MessageError> {
-        let hub = self.hub;
+    fn handle_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         // The broadcast dialect has its own limits and replies.
-        if *dialect != Some(Dialect::Broadcast) {
-            check_size(text, hub.state.limits.max_message_bytes)?;
+        if call.sender.dialect != Some(Dialect::Broadcast) {
+            check_size(text, self.server.limits.max_message_bytes)?;
         }
-        if dialect.is_none() {
-            let message_type = message_type(text)?;
-            *dialect = selected_dialect(&message_type, text, &hub.state.limits.dialects);
-            if let Some(selected) = *dialect {
-                hub.select_dialect(self.now.monotonic, conn, selected);
-            } else if let Some(reason) = foreign_protocol::of_first_message(&message_type, text) {
-                // Without an error, the client would wait for replies that never come.
-                hub.state.count(None, |counters| counters.requests_rejected += 1);
-                self.close_connection(conn, CloseCode::POLICY_VIOLATION, reason);
-                return Err(MessageError::Rejected(reason));
-            }
+        if call.sender.dialect.is_none() {
+            self.select_dialect(call, text)?;
         }
-        let ctx = &mut self.context(conn, source, *dialect);
-        match dialect.ok_or(MessageError::UNKNOWN_TYPE)? {
-            Dialect::Jamjam => hub.jamjam.on_text(ctx, text),
-            Dialect::Broadcast => hub.broadcast.on_text(ctx, text),
-            Dialect::ControlSurface => hub.control_surface.on_text(ctx, text),
-            Dialect::WebRtc => hub.webrtc.on_text(ctx, text),
-        }
-    }
-
-    /// A connection that another thread has closed while it entered a room leaves this room.
-    pub(super) fn leave_if_closed(&mut self, conn: ConnId, dialect: Option<Dialect>, source: IpAddr) {
-        if let Some(dialect) = dialect.filter(|_| self.hub.state.connection(conn, |_| ()).is_none()) {
-            let close =
-                ConnectionClose { code: CloseCode::ABNORMAL_CLOSURE, reason: "", server_reason: Some("closed") };
-            self.hub.rooms(dialect).leave(&mut self.context(conn, source, Some(dialect)), &close);
+        let dialect = call.sender.dialect.ok_or(MessageError::UNKNOWN_TYPE)?;
+        debug!(
+            target: "signaling",
+            dialect = dialect.name(),
+            r#type = message_type(text).ok().map(|name| sanitize_name(&name)),
+            conn = call.sender.conn.0,
+            bytes = text.len(),
+            "message received"
+        );
+        match dialect {
+            Dialect::Jamjam => self.jamjam.on_text(call, text),
+            Dialect::Broadcast => self.broadcast.on_text(call, text),
+            Dialect::ControlSurface => self.control_surface.on_text(call, text),
+            Dialect::WebRtc => self.webrtc.on_text(call, text),
         }
     }
 
-    /// The context of an event that no connection caused: a timer or an HTTP request.
-    pub(super) fn system_context(&mut self, dialect: Dialect) -> ConnectionContext<'_> {
-        self.context(SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect))
+    /// Sets the dialect of a connection, if its first message selects one.
+    fn select_dialect(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+        let (message_type, conn) = (message_type(text)?, call.sender.conn);
+        if let Some(dialect) = selected_dialect(&message_type, text, &self.server.limits.dialects) {
+            call.sender.dialect = Some(dialect);
+            self.server.connection(conn, |connection| connection.dialect = Some(dialect));
+            self.schedule_check(conn, call.now.monotonic);
+        }
+        Ok(())
     }
 
-    /// The context of an event of this connection.
-    pub(super) fn context(&mut self, conn: ConnId, source: IpAddr, dialect: Option<Dialect>) -> ConnectionContext<'_> {
-        ConnectionContext { now: self.now, conn, source, dialect, state: &self.hub.state, sink: self.sink }
+    /// Maximum length of a message of this connection, in bytes.
+    pub fn max_message_bytes(&self, conn: ConnId) -> usize {
+        match self.server.dialect_of(conn) {
+            Some(Dialect::Broadcast) => self.broadcast.max_message_bytes(&self.server.limits, conn),
+            _ => self.server.limits.max_message_bytes,
+        }
+    }
+
+    /// The time at which the owner must call [`Hub::on_deadline`]. An earlier deadline wakes `waker`.
+    pub fn next_deadline(&self, waker: &Waker) -> Option<Time> {
+        lock(&self.server.timers).poll_deadline(waker)
+    }
+}
+
+/// A received message.
+#[derive(Clone, Copy, Debug)]
+pub enum Message<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Binary data of this length. No dialect has binary messages.
+    Binary(usize),
+}
+
+impl<'a> Message<'a> {
+    /// Length in bytes.
+    fn len(self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(_) => None,
+        }
     }
 }
 
@@ -254,7 +346,7 @@ fn check_size(text: &str, max_bytes: usize) -> Result<(), MessageError> {
     if !text.trim_start().starts_with('{') {
         return Err(MessageError::ignored("not a JSON object"));
     }
-    if is_too_large(text) { Err(MessageError::TOO_LARGE) } else { Ok(()) }
+    if JsonSize::of(text).is_too_large() { Err(MessageError::TOO_LARGE) } else { Ok(()) }
 }
 
 /// The dialect that a first message selects. The URL selects the other dialects.
@@ -270,58 +362,30 @@ fn selected_dialect(message_type: &str, text: &str, enabled: &[Dialect]) -> Opti
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::num::NonZeroU64;
-    use std::sync::{Arc, Mutex};
-    use std::task::Waker;
-    use std::time::Duration;
+    use std::task::Wake;
 
-    use jamjam_core::send_queue::{NextWrite, PendingClose, QueuedFrame, SendQueue};
+    use bytes::Bytes;
+    use jamjam_core::memory_budget::MemoryAccount;
     use serde_json::{Map, Value, json};
     use test_support::rng::{Rng, simulations};
 
     use super::*;
     use crate::broadcast::BroadcastSettings;
     use crate::lock::turns::{THREADS, in_turns};
-    use crate::rooms::RoomEntry;
+    use crate::send_queue::{NextWrite, QueuedFrame, SendQueue};
     use crate::token::{Claims, Secret, sign};
-    use crate::{
-        CreateRoomOptions, NewConnection, OutgoingMessage, PostFormat, RoomSnapshot, Route, SnapshotQuery, route,
-    };
+    use crate::{CreateRoomOptions, NewConnection, PostFormat, RoomSnapshot, Route, route};
 
     const CONNECTIONS: usize = 6;
     const MESSAGES: usize = 12;
 
-    /// A sink that lets the operator close a room while a connection changes to another one.
-    struct ClosingSink<'a> {
-        hub: &'a Hub,
-        /// The rooms in the order of their creation.
-        rooms: Vec<String>,
-        /// The room to close when the next connection has entered another one, but has not left this one.
-        next: Option<String>,
-        closed: Vec<ConnId>,
-    }
+    /// What happens when a queue receives a message, while the room that sends it is locked.
+    struct OnWake<F>(F);
 
-    impl EventSink for ClosingSink<'_> {
-        fn send(&mut self, _: &[ConnId], OutgoingMessage { text, .. }: OutgoingMessage) {
-            let message: Value = serde_json::from_str(&text).expect("JSON");
-            match message["type"].as_str() {
-                Some("RoomCreated") => self.rooms.push(message["data"]["room_id"].as_str().expect("an id").to_owned()),
-                Some("RoomJoined") => {
-                    let (hub, next) = (self.hub, self.next.take());
-                    next.map(|room| hub.at(now(), self).close_room_of(Dialect::Jamjam, &room).expect("an open room"));
-                }
-                _ => {}
-            }
+    impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
         }
-
-        fn close(&mut self, conn: ConnId, code: CloseCode, _: &str) {
-            assert_eq!(code, CloseCode::CLOSED_BY_OPERATOR);
-            self.closed.push(conn);
-        }
-
-        fn ping(&mut self, _: ConnId) {}
-
-        fn abort(&mut self, _: ConnId) {}
     }
 
     /// A run: the hub, and what all threads know.
@@ -332,68 +396,18 @@ mod tests {
         /// The last connection of each thread.
         current: [Mutex<ConnId>; THREADS],
         random: Mutex<Rng>,
-        codes: Mutex<BTreeSet<u16>>,
-    }
-
-    /// A sink whose queues are full at random.
-    struct Sink<'a> {
-        run: &'a Run,
-        full: Vec<ConnId>,
-        /// Counts as a connection until it has left its room.
-        leaving: Option<ConnId>,
-    }
-
-    impl EventSink for Sink<'_> {
-        fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, room }: OutgoingMessage) {
-            let is_leaving = |(conn, _): &(ConnId, _)| Some(*conn) == self.leaving;
-            assert!(
-                self.leaving.is_none() || self.run.hub.state.open_connections().iter().any(is_leaving),
-                "not counted"
-            );
-            let message: Value = serde_json::from_str(&text).expect("JSON");
-            if message["type"] == "RoomCreated" {
-                self.run
-                    .jamjam_rooms
-                    .lock()
-                    .expect("no panic")
-                    .push(message["data"]["room_id"].as_str().expect("an id").to_owned());
-            }
-            let frame = Arc::new(QueuedFrame { bytes: text.into(), update_key, room });
-            for conn in to {
-                self.run.queue(*conn).push(Arc::clone(&frame)).expect("a short run");
-                if self.run.below(1_000) == 0 {
-                    self.full.push(*conn);
-                }
-            }
-        }
-
-        fn enter(&mut self, conn: ConnId, room: NonZeroU64) {
-            self.run.queue(conn).enter(room);
-        }
-
-        fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-            self.run.codes.lock().expect("no panic").insert(code.get());
-            let close = PendingClose { code: Some(code), reason: reason.to_owned(), timeout: Duration::ZERO };
-            self.run.queue(conn).close(close);
-        }
-
-        fn ping(&mut self, _: ConnId) {}
-
-        fn abort(&mut self, _: ConnId) {}
     }
 
     impl Run {
         fn new(seed: u64) -> Self {
             let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
-            let limits =
-                SignalingLimits { broadcast, message_rate: None, max_undecided: 6, ..SignalingLimits::default() };
+            let limits = SignalingLimits { broadcast, message_rate: None, ..SignalingLimits::default() };
             Self {
                 hub: Hub::new(limits, [seed; 4]),
                 queues: Mutex::default(),
                 jamjam_rooms: Mutex::default(),
-                current: [const { Mutex::new(SYSTEM_CONN) }; THREADS],
+                current: [const { Mutex::new(ConnId::SYSTEM) }; THREADS],
                 random: Mutex::new(Rng::new(!seed)),
-                codes: Mutex::default(),
             }
         }
 
@@ -405,44 +419,39 @@ mod tests {
             Arc::clone(&self.queues.lock().expect("no panic")[&conn])
         }
 
-        /// Calls the hub, and then closes the connections with full queues, as a server does.
-        fn call<T>(&self, action: impl FnOnce(&mut HubCall<'_>) -> T) -> T {
-            let mut sink = Sink { run: self, full: Vec::new(), leaving: None };
-            let result = action(&mut self.hub.at(now(), &mut sink));
-            while let Some(conn) = sink.full.pop() {
-                self.hub.at(now(), &mut sink).close_connection(conn, CloseCode::TRY_AGAIN_LATER, "full");
-            }
-            result
-        }
-
         /// The places of lost owners are kept no longer.
         fn expire(&self) {
-            let mut sink = Sink { run: self, full: Vec::new(), leaving: None };
-            for _ in 0..THREADS * CONNECTIONS {
-                self.hub.at(Time::from_millis(9_000).into(), &mut sink).on_deadline();
-            }
+            (0..THREADS * CONNECTIONS).for_each(|_| self.hub.on_deadline(Time::from_millis(9_000).into()));
         }
 
-        /// The members of all rooms. Unlike a snapshot, this takes the locks in an order that a seed determines.
+        /// The members of all rooms.
         fn members(&self) -> Vec<ConnId> {
             let mut all = Vec::new();
             for dialect in Dialect::ALL {
-                let mut show = |room: RoomEntry<'_>| all.extend(room.members.map(|(conn, _)| conn));
-                self.hub.rooms(dialect).show(&self.hub.state.limits, &mut show);
+                let mut members_left = usize::MAX;
+                let (rooms, _) = self.hub.rooms(dialect).snapshot(&self.hub.server, now(), &mut members_left);
+                all.extend(rooms.iter().flat_map(|room| &room.members).map(|member| ConnId(member.connection)));
             }
             all
         }
 
         fn connect(&self, conn: ConnId, user: u8, to: &str) {
-            self.queues.lock().expect("no panic").insert(conn, Arc::new(SendQueue::new(4_096)));
             let (path, query) = to.split_once('?').unwrap_or((to, ""));
             let route = route(path, query, &Dialect::ALL).expect("a route");
-            self.call(|call| call.on_connect(conn, connection(user, route)));
+            let queue = self.hub.on_connect(now(), conn, connection(user, route), &memory());
+            self.queues.lock().expect("no panic").insert(conn, queue);
         }
 
         fn send(&self, conn: ConnId, message: &Value) {
-            let text = message.to_string();
-            self.call(|call| call.on_text(conn, &text));
+            send(&self.hub, conn, message);
+            let created = messages(&self.queue(conn)).into_iter().filter(|message| message["type"] == "RoomCreated");
+            let mut known = self.jamjam_rooms.lock().expect("no panic");
+            for message in created {
+                let id = message["data"]["room_id"].as_str().expect("an id").to_owned();
+                if !known.contains(&id) {
+                    known.push(id);
+                }
+            }
         }
 
         /// Connects, sends messages that change rooms, and disconnects, again and again. Meanwhile, it closes connections and rooms of others.
@@ -464,7 +473,7 @@ mod tests {
                     self.disturb();
                 }
                 if number + 1 < CONNECTIONS && self.below(3) > 0 {
-                    self.call(|call| call.on_disconnect(conn));
+                    self.hub.on_disconnect(now(), conn);
                 }
             }
         }
@@ -493,42 +502,36 @@ mod tests {
         /// What operators, programs and posts do.
         fn disturb(&self) {
             let code = format!("100{}", self.below(3));
-            match self.below(15) {
-                0 => {
-                    let other = *self.current[self.below(THREADS)].lock().expect("no panic");
-                    let _ = self.call(|call| call.disconnect(other));
-                }
-                1 => {
-                    let other = *self.current[self.below(THREADS)].lock().expect("no panic");
-                    self.call(|call| call.on_close(other, CloseCode::NORMAL_CLOSURE, ""));
-                }
-                2 => drop(self.call(|call| call.close_room(&code))),
-                3 => self.call(|call| {
-                    call.on_deadline();
-                }),
-                4 => drop(self.hub.create_room(now(), control_surface_room(code))),
-                5 => drop((
-                    self.hub.total_counters(),
-                    self.hub.webrtc_rooms(9_999, true),
-                    self.hub.broadcast_details(now()),
-                )),
-                6 => drop(self.call(|call| call.declare_range("p", (0.0, 2.0), Some(1.0)))),
+            let (hub, other) = (&self.hub, *self.current[self.below(THREADS)].lock().expect("no panic"));
+            match self.below(16) {
+                0 => drop(hub.disconnect(now(), other)),
+                1 => hub.on_close(now(), other, CloseCode::NORMAL_CLOSURE, ""),
+                2 => drop(hub.close_room(now(), &code)),
+                3 => hub.on_deadline(now()),
+                4 => drop(hub.create_room(now(), control_surface_room(code))),
+                5 => drop((hub.total_counters(), hub.webrtc_rooms(9_999, true), hub.broadcast_details(now()))),
+                6 => drop(hub.declare_range(now(), "p", (0.0, 2.0), Some(1.0))),
                 7 => {
                     let post = (PostFormat::Object, &b"{\"type\":\"x\"}"[..]);
-                    drop(self.call(|call| call.post_to_room([192, 0, 2, 1].into(), "chat", post)));
+                    drop(hub.post_to_room(now(), ([192, 0, 2, 1].into(), &memory()), "chat", post));
                 }
-                8 => drop(self.call(|call| call.close_room_of(Dialect::WebRtc, "r0"))),
+                8 => drop(hub.close_room_of(now(), Dialect::WebRtc, "r0")),
+                9 if self.below(16) == 0 => {
+                    // The next message to this client does not fit.
+                    let queue = self.queues.lock().expect("no panic").get(&other).cloned();
+                    let frame = Arc::new(QueuedFrame { bytes: Bytes::new(), update_key: None, room: None });
+                    if let Some(queue) = queue {
+                        while queue.push(Arc::clone(&frame)).is_ok_and(|_| !queue.is_closing()) {}
+                    }
+                }
                 _ => {}
             }
         }
 
         /// A jamjam client receives nothing of a room that it has left for another. Returns whom it then knows, if it has joined a room.
         fn known_to(&self, conn: ConnId) -> Option<BTreeSet<String>> {
-            let next = self.queue(conn).next_write(usize::MAX, usize::MAX, Waker::noop());
-            let NextWrite::Frames { frames, .. } = next else { return None };
             let mut known: Option<BTreeSet<String>> = None;
-            for frame in frames {
-                let message: Value = serde_json::from_slice(&frame).expect("JSON");
+            for message in messages(&self.queue(conn)) {
                 let (kind, data) = (message["type"].as_str().unwrap_or_default(), &message["data"]);
                 let id = |value: &Value| value.as_str().expect("an id").to_owned();
                 match kind {
@@ -558,7 +561,30 @@ mod tests {
     }
 
     fn connection(user: u8, route: Route) -> NewConnection {
-        NewConnection { source: [192, 0, 2, user].into(), local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false, route }
+        NewConnection { source: [192, 0, 2, user].into(), local_ip: Ipv4Addr::LOCALHOST, route }
+    }
+
+    fn memory() -> Arc<MemoryAccount> {
+        MemoryBudget::new(None).account(None)
+    }
+
+    fn send(hub: &Hub, conn: ConnId, message: &Value) {
+        hub.on_message(now(), conn, Message::Text(&message.to_string()));
+    }
+
+    /// The messages in a queue, which stay there.
+    fn messages(queue: &SendQueue) -> Vec<Value> {
+        let next = queue.next_write(usize::MAX, usize::MAX / 2, Waker::noop());
+        let NextWrite::Frames { frames, .. } = next else { return Vec::new() };
+        let begin = |frame: &[u8]| frame.windows(2).position(|two| two == b"{\"");
+        let texts = frames.iter().filter_map(|frame| Some(&frame[begin(frame)?..]));
+        texts.map(|text| serde_json::from_slice(text).expect("JSON")).collect()
+    }
+
+    /// Does `action` as soon as the queue, which is emptied, receives a message.
+    fn on_message(queue: &SendQueue, action: impl Fn() + Send + Sync + 'static) {
+        queue.advance(queue.queued_bytes());
+        queue.next_write(1, 1, &Arc::new(OnWake(action)).into());
     }
 
     fn broadcast_url(room: &str) -> String {
@@ -580,25 +606,25 @@ mod tests {
 
     #[test]
     fn close_of_a_room_does_not_reach_who_has_entered_another() {
-        let hub = Hub::new(SignalingLimits::default(), [1; 4]);
-        let mut sink = ClosingSink { hub: &hub, rooms: Vec::new(), next: None, closed: Vec::new() };
+        let hub = Arc::new(Hub::new(SignalingLimits::default(), [1; 4]));
         let [owner, stays, changes] = [0, 1, 2].map(ConnId);
-        for conn in [owner, stays, changes] {
-            hub.at(now(), &mut sink).on_connect(conn, connection(conn.0 as u8, Route::Undecided));
-        }
-        let send = |sink: &mut ClosingSink<'_>, conn, message: Value| {
-            hub.at(now(), sink).on_text(conn, &message.to_string());
-        };
-        send(&mut sink, owner, create_room("new"));
-        send(&mut sink, stays, create_room("old"));
-        let [new, old] = &sink.rooms.clone()[..] else { panic!("{:?}", sink.rooms) };
-        send(&mut sink, changes, join_room(old));
-        sink.next = Some(old.clone());
-        send(&mut sink, changes, join_room(new));
-        assert_eq!(sink.closed, [stays]);
-        let [room] = &hub.snapshot(now(), &SnapshotQuery::default()).rooms[..] else { panic!("one room") };
+        let queues = [owner, stays, changes]
+            .map(|conn| hub.on_connect(now(), conn, connection(conn.0 as u8, Route::Undecided), &memory()));
+        let room_of = |queue: usize| messages(&queues[queue])[0]["data"]["room_id"].as_str().expect("an id").to_owned();
+        send(&hub, owner, &create_room("new"));
+        send(&hub, stays, &create_room("old"));
+        let (new, old) = (room_of(0), room_of(1));
+        send(&hub, changes, &join_room(&old));
+        // The connection has entered another room, but has not left this one.
+        let (closing, closed) = (Arc::clone(&hub), old);
+        on_message(&queues[2], move || {
+            closing.close_room_of(now(), Dialect::Jamjam, &closed).expect("an open room");
+        });
+        send(&hub, changes, &join_room(&new));
+        assert_eq!(queues.each_ref().map(|queue| queue.is_closing()), [false, true, false]);
+        let [room] = &hub.snapshot(now(), 0, false).rooms[..] else { panic!("one room") };
         let members: Vec<ConnId> = room.members.iter().map(|member| ConnId(member.connection)).collect();
-        assert_eq!((&room.id, members), (new, vec![owner, changes]));
+        assert_eq!((&room.id, members), (&new, vec![owner, changes]));
     }
 
     #[test]
@@ -613,7 +639,7 @@ mod tests {
             }
             in_turns(seed, |own| run.act(own));
             run.expire();
-            let (snapshot, members) = (run.hub.snapshot(now(), &SnapshotQuery::default()), run.members());
+            let (snapshot, members) = (run.hub.snapshot(now(), 0, false), run.members());
             assert_eq!(members.iter().collect::<BTreeSet<_>>().len(), members.len(), "seed {seed}");
             let is_empty = |room: &RoomSnapshot| room.dialect != "bbx" && room.member_count == 0;
             assert!(!snapshot.rooms.iter().any(is_empty), "seed {seed}: {:?}", snapshot.rooms);
@@ -630,14 +656,17 @@ mod tests {
             let all: Vec<ConnId> = run.queues.lock().expect("no panic").keys().copied().collect();
             for conn in all {
                 run.known_to(conn);
-                let mut sink = Sink { run: &run, full: Vec::new(), leaving: Some(conn) };
-                run.hub.at(now(), &mut sink).on_disconnect(conn);
+                run.hub.on_disconnect(now(), conn);
+                let queue = run.queue(conn);
+                queue.advance(queue.queued_bytes());
+                if let NextWrite::Close(close) = queue.next_write(1, 1, Waker::noop()) {
+                    codes.extend(close.code.map(CloseCode::get));
+                }
             }
             run.expire();
-            for (dialect, counts) in run.hub.counters_by_dialect(|_| 0) {
+            for (dialect, counts) in run.hub.counters_by_dialect() {
                 assert!(counts.members == 0 && (dialect == "bbx" || counts.rooms == 0), "seed {seed}: {dialect}");
             }
-            codes.append(&mut run.codes.into_inner().expect("no panic"));
         }
         // The operator, a full queue, and a duplicate user have closed connections.
         assert!([1_000, 1_008, 1_013].iter().all(|code| codes.contains(code)), "{codes:?}");

@@ -1,6 +1,5 @@
 //! Commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,14 +7,15 @@ use thiserror::Error;
 use tracing::info;
 use utoipa::ToSchema;
 
+use super::call::Call;
 use super::control_surface::messages::ServerMessage;
 use super::control_surface::room::{ControlSurfaceRoom, MAX_PARAMETERS, is_name_too_long};
 use super::control_surface_events::ROOM_CODE_DIGITS;
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall};
+use super::hub::Hub;
 use super::json::to_json;
 use super::lock::lock;
-use super::room::{RoomCall, Roster};
+use super::room::Roster;
 use jamjam_core::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
@@ -95,7 +95,7 @@ pub enum CommandError {
 impl Hub {
     /// Creates a room.
     pub fn create_room(&self, now: WallClock, options: CreateRoomOptions) -> Result<CreatedRoom, CommandError> {
-        let limits = &self.state.limits.control_surface;
+        let limits = &self.server.limits.control_surface;
         let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
         // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
         let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
@@ -119,16 +119,17 @@ impl Hub {
                 Some(code) => code,
                 None => {
                     let is_free = |code: &str| directory.find(code).is_none();
-                    lock(&self.state.ids).unique(|ids| ids.room_code(digits), is_free)
+                    lock(&self.server.ids).unique(|ids| ids.room_code(digits), is_free)
                 }
             };
-            let key = directory.create(None, |key| {
+            let key = directory.create(|key| {
                 let roster = Roster::new(key, vec![code.clone()], None, created_ms);
                 ControlSurfaceRoom::new(roster, max_members, now.monotonic + lifetime, expires_ms)
             });
             (key, code)
         };
-        rooms.schedule(key, &self.state);
+        // A call schedules the end of the room.
+        self.call_as_system(now, Dialect::ControlSurface, |call| rooms.call(call, |_| Some(key), |_, _| ()));
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -149,27 +150,27 @@ impl Hub {
             expires_ms: room.expires_ms,
         })
     }
-}
 
-impl HubCall<'_> {
     /// Lets the room with `code` act, or without a code each room.
     fn call_rooms<T>(
-        &mut self,
+        &self,
+        now: WallClock,
         code: Option<&str>,
-        mut action: impl FnMut(&mut ControlSurfaceRoom, &mut RoomCall<'_>) -> T,
+        mut action: impl FnMut(&mut ControlSurfaceRoom, &mut Call<'_>) -> T,
     ) -> Result<Vec<T>, CommandError> {
-        let rooms = &self.hub.control_surface.rooms;
+        let rooms = &self.control_surface.rooms;
         let keys = match code {
             Some(code) => vec![rooms.directory().find(code).ok_or(CommandError::NotFound("no room has this code"))?],
             None => rooms.keys(),
         };
-        let mut ctx = self.system_context(Dialect::ControlSurface);
-        Ok(keys.into_iter().filter_map(|key| rooms.call(&mut ctx, |_| Some(key), &mut action)).collect())
+        Ok(self.call_as_system(now, Dialect::ControlSurface, |call| {
+            keys.into_iter().filter_map(|key| rooms.call(call, |_| Some(key), &mut action)).collect()
+        }))
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
-    pub fn close_room(&mut self, code: &str) -> Result<usize, CommandError> {
-        let members = self.call_rooms(Some(code), |room, call| {
+    pub fn close_room(&self, now: WallClock, code: &str) -> Result<usize, CommandError> {
+        let members = self.call_rooms(now, Some(code), |room, call| {
             let members = room.roster.list.len();
             room.close_with(call, "closed by a command");
             members
@@ -178,15 +179,18 @@ impl HubCall<'_> {
     }
 
     /// Sets a parameter in the room with `code`, or without a code in all rooms, and sends it to the members. Returns their number.
-    pub fn broadcast_param(&mut self, code: Option<&str>, name: &str, value: f32) -> Result<usize, CommandError> {
+    pub fn broadcast_param(
+        &self,
+        now: WallClock,
+        code: Option<&str>,
+        name: &str,
+        value: f32,
+    ) -> Result<usize, CommandError> {
         check_name(name)?;
         check_values("value", &[value])?;
-        let receivers = self.call_rooms(code, |room, call| {
+        let receivers = self.call_rooms(now, code, |room, call| {
             let set = room.store_and_broadcast(call, None, name, value);
-            match set {
-                Ok(receivers) => room.roster.log("param", None, receivers, name.len()),
-                Err(_) => call.effects.counters.parameters_rejected += u64::from(code.is_none()),
-            }
+            call.effects.counters.parameters_rejected += u64::from(set.is_err() && code.is_none());
             set
         })?;
         if code.is_some() && receivers.iter().any(Result::is_err) {
@@ -197,13 +201,14 @@ impl HubCall<'_> {
 
     /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
     /// parameters.
-    pub fn clear_parameters(&mut self, code: &str) -> Result<usize, CommandError> {
-        Ok(self.call_rooms(Some(code), ControlSurfaceRoom::clear)?.iter().sum())
+    pub fn clear_parameters(&self, now: WallClock, code: &str) -> Result<usize, CommandError> {
+        Ok(self.call_rooms(now, Some(code), ControlSurfaceRoom::clear)?.iter().sum())
     }
 
     /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
-        &mut self,
+        &self,
+        now: WallClock,
         name: &str,
         (min, max): (f32, f32),
         value: Option<f32>,
@@ -216,20 +221,25 @@ impl HubCall<'_> {
             return Err(CommandError::InvalidRange);
         }
         {
-            let mut ranges = lock(&self.hub.control_surface.ranges);
+            let mut ranges = lock(&self.control_surface.ranges);
             if ranges.len() >= MAX_PARAMETERS && !ranges.contains_key(name) {
                 return Err(CommandError::TooManyParameters);
             }
-            Arc::make_mut(&mut ranges).insert(name.to_owned(), (min, max));
+            ranges.insert(name.to_owned(), (min, max));
         }
-        value.map_or(Ok(0), |value| self.broadcast_param(None, name, value))
+        value.map_or(Ok(0), |value| self.broadcast_param(now, None, name, value))
     }
 
     /// Sends a visualization to the members of the room with `code`, or of all rooms. Returns the number of receivers.
-    pub fn broadcast_visualization(&mut self, code: Option<&str>, data: &[f32]) -> Result<usize, CommandError> {
+    pub fn broadcast_visualization(
+        &self,
+        now: WallClock,
+        code: Option<&str>,
+        data: &[f32],
+    ) -> Result<usize, CommandError> {
         check_values("data", data)?;
         let text = to_json(&ServerMessage::Visualization { data });
-        Ok(self.call_rooms(code, |room, call| room.visualize(call, &text))?.iter().sum())
+        Ok(self.call_rooms(now, code, |room, call| room.visualize(call, &text))?.iter().sum())
     }
 }
 

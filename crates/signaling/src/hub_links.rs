@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value, from_value, json};
 
 use super::device::DeviceId;
-use super::hub::{Hub, HubCall};
+use super::hub::Hub;
 use super::lock::lock;
-use super::room::MemberInfo;
-use super::rooms::{AnyRooms, RoomEntry};
+use super::room::{Member, MemberData, MemberInfo, Room};
+use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::{Link, is_meant};
+use jamjam_core::time::WallClock;
 use jamjam_core::units::InvalidValue;
 
 /// Maximum number of members that are remembered as severed.
@@ -33,13 +34,11 @@ impl Hub {
         let severed: BTreeSet<String> = lock(&jamjam.severed).iter().map(|(from, ..)| from.clone()).collect();
         json!({ "links": links, "severed": severed })
     }
-}
 
-impl HubCall<'_> {
     /// Changes paths. The values `both`, `signaling`, `renumber` and `require` are no impairment: they change the opposite direction, too, sever the
     /// senders from the server, renumber them, and reject a change that means nobody. Returns how many members it means.
-    pub fn change_link(&mut self, mut link: Link) -> Result<usize, InvalidValue> {
-        let media = self.hub.jamjam.media.as_ref();
+    pub fn change_link(&self, now: WallClock, mut link: Link) -> Result<usize, InvalidValue> {
+        let media = self.jamjam.media.as_ref();
         let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
         let mut switch = |key: &str| {
             let value = link.values.remove(key).map(from_value::<Option<bool>>).transpose();
@@ -52,15 +51,14 @@ impl HubCall<'_> {
         let (from, is_on) = (link.from.clone(), all.map(|value| value == Some(Some(true))));
         let members = media.change(link, is_on)?;
         if all[3].is_some() {
-            self.sever(&from, is_on[3]);
+            self.sever(now, &from, is_on[3]);
         }
         Ok(members)
     }
 
     /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and refused until then.
-    fn sever(&mut self, from: &str, is_severed: bool) {
-        let (hub, mut dropped) = (self.hub, Vec::new());
-        let jamjam = &hub.jamjam;
+    fn sever(&self, now: WallClock, from: &str, is_severed: bool) {
+        let (jamjam, mut dropped) = (&self.jamjam, Vec::new());
         if !is_severed {
             lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
             return;
@@ -69,20 +67,22 @@ impl HubCall<'_> {
         if !lock(&jamjam.severed).contains(&entry) {
             lock(&jamjam.severed).insert(0, entry);
         }
-        jamjam.rooms.show(&hub.state.limits, &mut |room: RoomEntry<'_>| {
-            for (conn, MemberInfo { id, name, .. }) in room.members {
+        jamjam.rooms.map(|room| {
+            for Member { conn, data, .. } in room.roster().receivers() {
+                let MemberInfo { id, name, .. } = data.info();
                 let name = name.unwrap_or_default();
                 if is_meant(from, &[id, name]) {
-                    let device = hub.state.connection(conn, |connection| connection.device.clone()).flatten();
+                    let device = self.server.connection(*conn, |connection| connection.device.clone()).flatten();
                     lock(&jamjam.severed).push((from.to_owned(), device, name.to_owned()));
-                    dropped.push(conn);
+                    dropped.push(*conn);
                 }
             }
         });
         lock(&jamjam.severed).truncate(MAX_SEVERED);
-        for conn in dropped {
-            self.on_disconnect(conn);
-            self.sink.abort(conn);
+        for (conn, queue) in self.server.queues(&dropped) {
+            // Its room keeps the place of an owner, as after a lost connection.
+            self.on_disconnect(now, conn);
+            queue.end(CloseCode::ABNORMAL_CLOSURE, "");
         }
     }
 }

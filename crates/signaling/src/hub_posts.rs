@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,14 +13,17 @@ use time::format_description::well_known::Iso8601;
 use utoipa::ToSchema;
 
 use super::activity_log::ActivityScope;
-use super::broadcast::messages::{MessageSender, wrap};
-use super::broadcast::room::{BroadcastRoom, Membership, view};
-use super::broadcast::{BroadcastDialect, MessageOrigin, RoomHandlers, RoomView};
+use super::broadcast::messages::wrap;
+use super::broadcast::room::{BroadcastRoom, view};
+use super::broadcast::{BroadcastDialect, RoomHandlers, RoomView};
+use super::call::{Call, Sender};
 use super::dialect::Dialect;
-use super::hub::{Hub, HubCall};
+use super::hub::Hub;
 use super::json::{self, MessageError};
 use super::lock::lock;
-use super::room::{Room, RoomCall};
+use super::room::Room;
+use super::server::ConnId;
+use jamjam_core::memory_budget::MemoryAccount;
 use jamjam_core::time::{Time, WallClock};
 
 /// The format of a post.
@@ -109,19 +113,13 @@ impl Hub {
     /// Sets the handlers of broadcast rooms.
     #[must_use]
     pub fn with_handlers(mut self, handlers: RoomHandlers) -> Self {
-        self.broadcast = BroadcastDialect::new(&self.state.limits, handlers);
+        self.broadcast = BroadcastDialect::new(handlers);
         self
-    }
-
-    /// Whether the handler of a broadcast room serves `path`.
-    pub fn has_route(&self, now: WallClock, room: &str, path: &str) -> bool {
-        let has_route = |room: &BroadcastRoom| room.handler.has_route(&view(&room.roster, now), path);
-        self.broadcast.read(room, has_route).unwrap_or(false)
     }
 
     /// Counts a rejected HTTP request for broadcast rooms.
     pub fn count_rejected_request(&self, is_limited: bool) {
-        self.state.count(Some(Dialect::Broadcast), |counters| counters.add_rejected(is_limited));
+        self.server.count(Some(Dialect::Broadcast), |counters| counters.add_rejected(is_limited));
     }
 
     /// Reads each open broadcast room.
@@ -145,9 +143,9 @@ impl Hub {
         let mut all = BTreeMap::new();
         self.each_open_broadcast_room(|room| {
             let members = room.roster.list.iter().map(|member| {
-                let Membership { client, is_control_channel } = &member.data;
+                let client = &member.data;
                 let (client_id, address) = (client.id().to_owned(), client.source);
-                BroadcastMember { client_id, address, control: *is_control_channel }
+                BroadcastMember { client_id, address, control: client.is_control_channel }
             });
             let view = view(&room.roster, now);
             let details = BroadcastRoomDetails {
@@ -160,37 +158,33 @@ impl Hub {
         });
         all
     }
-}
 
-impl HubCall<'_> {
     /// The response of a broadcast room's handler to a request at `path` below the room's path. `Ok(None)`: it has no such route.
     pub fn handle_room_route(
-        &mut self,
+        &self,
+        now: WallClock,
         room: &str,
         path: &str,
         request: &http::Request<Bytes>,
     ) -> Result<Option<http::Response<Bytes>>, PostError> {
-        let route = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
+        let route = |room: &mut BroadcastRoom, call: &mut Call<'_>| {
             room.handler.routes(&view(&room.roster, call.now), path, request)
         };
-        let rooms = &self.hub.broadcast.rooms;
-        let answered =
-            rooms.call(&mut self.system_context(Dialect::Broadcast), |directory| directory.find(room), route);
+        let answered = self.call_as_system(now, Dialect::Broadcast, |call| self.broadcast.call(call, room, route));
         answered.ok_or(ROOM_FAILED)
     }
 
-    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
+    /// Relays a post from the address `source`, whose memory holds it, to a broadcast room. The caller has verified the token.
     pub fn post_to_room(
-        &mut self,
-        source: IpAddr,
+        &self,
+        now: WallClock,
+        (source, memory): (IpAddr, &Arc<MemoryAccount>),
         room: &str,
         (format, body): (PostFormat, &[u8]),
     ) -> Result<AcceptedPost, PostError> {
-        let (hub, now, text) = (self.hub, self.now, std::str::from_utf8(body).ok());
+        let text = std::str::from_utf8(body).ok();
         let payload = text.and_then(|text| json::parse(text).ok());
-        let mut ctx = self.system_context(Dialect::Broadcast);
-        ctx.source = source;
-        let relay = |room: &mut BroadcastRoom, call: &mut RoomCall<'_>| {
+        let relay = |room: &mut BroadcastRoom, call: &mut Call<'_>| {
             let payload = payload.ok_or(PostError::new(StatusCode::BAD_REQUEST, "Invalid JSON"))?;
             let members = payload.as_object().ok_or(PostError::invalid("Payload must be a JSON object", None))?;
             if format == PostFormat::Typed {
@@ -204,20 +198,21 @@ impl HubCall<'_> {
                 return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
             };
             let recipients = view.clients;
-            let message = wrap(call.state.limits.broadcast.envelope, &view, MessageSender::Http, &relay);
-            let origin = MessageOrigin { sender: None, received_at: call.now, bytes: body.len() };
+            let message = wrap(call.server.limits.broadcast.envelope, &view, None, &relay);
             let delay = room
-                .relay_or_delay(call, origin, &relay)
+                .relay_or_delay(call, None, &relay)
                 .ok_or(PostError::new(StatusCode::TOO_MANY_REQUESTS, "Too many delayed messages are waiting"))?;
             Ok(AcceptedPost { recipients, delay, message })
         };
-        let posted = hub.broadcast.call(&mut ctx, room, relay);
+        let (dialect, memory) = (Some(Dialect::Broadcast), Arc::clone(memory));
+        let sender = Sender { conn: ConnId::SYSTEM, source, dialect, memory };
+        let posted = self.call(now, sender, |call| self.broadcast.call(call, room, relay));
         let posted = posted.unwrap_or(Err(ROOM_FAILED));
-        if posted.is_err() || lock(&hub.state.activity_log).is_active(now.monotonic) {
-            let protected = hub.broadcast.requires_auth(room);
-            let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
+        if posted.is_err() || lock(&self.server.activity_log).is_active(now.monotonic) {
+            let protected = self.broadcast.requires_auth(room);
+            let scope = ActivityScope { dialect, room: Some(room.to_owned()), protected };
             let error = posted.as_ref().err().map(|error| MessageError::Rejected(error.reason));
-            lock(&hub.state.activity_log).record_message(now, scope, None, (text, body.len()), error.as_ref());
+            lock(&self.server.activity_log).record_message(now, scope, None, (text, body.len()), error.as_ref());
         }
         posted
     }

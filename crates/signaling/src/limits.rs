@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::dialect::Dialect;
+use super::send_queue::DEFAULT_MAX_UPDATES;
 use super::token::Secret;
 use jamjam_core::rate_limit::Gcra;
 
@@ -17,13 +18,10 @@ pub const DEFAULT_TEST_ROOM_PREFIX: &str = "[BOT] ";
 pub struct SignalingLimits {
     /// Maximum length of a message, in bytes.
     pub max_message_bytes: usize,
-    /// Maximum number of connections that have not selected a dialect.
-    pub max_undecided: usize,
-    /// Maximum number of such connections from one address (IPv6: one /64). Loopback is exempt, because a proxy connects from loopback for
-    /// all its clients.
-    pub max_undecided_per_address: usize,
     /// Maximum number of messages per second from one connection. A burst may contain twice as many messages.
     pub message_rate: Option<u32>,
+    /// Number of messages queued for one connection above which superseded updates are dropped.
+    pub max_updates: usize,
     /// Maximum number of open rooms that one address may have created in each dialect.
     pub max_rooms_per_address: usize,
     /// Maximum number of participants in a WebRTC room.
@@ -89,14 +87,12 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// Messages of up to 256 KiB, 1,000 per second and connection; 1,024 connections that have not selected a dialect, 128 of them from one
-    /// address; 1,000 rooms per address and dialect; and WebRTC rooms for 100 participants, which need no token.
+    /// Messages of up to 256 KiB, 1,000 per second and connection; superseded updates are dropped above 256 queued messages; 1,000 rooms per address and dialect; and WebRTC rooms for 100 participants, which need no token.
     fn default() -> Self {
         Self {
             max_message_bytes: 256 << 10,
-            max_undecided: 1_024,
-            max_undecided_per_address: 128,
             message_rate: Some(1_000),
+            max_updates: DEFAULT_MAX_UPDATES,
             max_rooms_per_address: 1_000,
             max_webrtc_members: 100,
             webrtc_requires_token: false,
@@ -156,15 +152,11 @@ pub struct BroadcastSettings {
     pub max_connection_age: Option<Duration>,
     /// Maximum length of a message of an authorized member, in bytes.
     pub max_payload_bytes: usize,
-    /// Maximum number of delayed messages per room.
-    pub max_delayed_messages: usize,
-    /// Maximum number of bytes in delayed messages of all rooms.
-    pub max_delayed_bytes: usize,
 }
 
 impl Default for BroadcastSettings {
-    /// No secret, no idle time-out and no maximum connection age; the envelope [`Envelope::Document`]; messages of up to 10 MiB from
-    /// authorized members; and at most 10,000 delayed messages per room and 64 MiB in all rooms.
+    /// No secret, no idle time-out and no maximum connection age; the envelope [`Envelope::Document`]; and messages of up to 10 MiB
+    /// from authorized members.
     fn default() -> Self {
         Self {
             secret: None,
@@ -172,8 +164,6 @@ impl Default for BroadcastSettings {
             idle_timeout: None,
             max_connection_age: None,
             max_payload_bytes: DEFAULT_MAX_PAYLOAD_BYTES,
-            max_delayed_messages: 10_000,
-            max_delayed_bytes: 64 << 20,
         }
     }
 }

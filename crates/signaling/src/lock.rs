@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 /// Like [`jamjam_core::lock::lock`].
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     #[cfg(test)]
     turns::wait_for(mutex);
     jamjam_core::lock::lock(mutex)
@@ -55,7 +55,7 @@ pub(crate) mod turns {
     }
 
     /// Lets other threads of a run continue until nobody holds the lock.
-    pub(crate) fn wait_for<T>(mutex: &Mutex<T>) {
+    pub(crate) fn wait_for<T: ?Sized>(mutex: &Mutex<T>) {
         let Some((turns, own)) = TURNS.with_borrow(Clone::clone) else { return };
         loop {
             if turns.random.lock().expect("no panic").below(2) == 0 {

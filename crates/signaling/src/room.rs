@@ -1,26 +1,20 @@
-//! A room as a value: it receives calls with the time, and each call leaves its effects in a buffer.
+//! A room as a value: it receives calls with the time, and leaves its effects there.
 //!
-//! A room knows connections as numbers, and nothing of queues, other rooms or the hub. Its [`Roster`] holds the members in the order of
-//! joining, and a [`RoomCall`] is what a room may use during one call. [`Rooms`](super::rooms::Rooms) performs the effects.
+//! A room knows connections as numbers, and nothing of other rooms or the hub. Its [`Roster`] holds the members in the order of joining, and
+//! a [`Call`] is what it may use. [`Rooms`](super::rooms::Rooms) performs the effects.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::num::NonZeroU64;
 
-use serde::Serialize;
-use tracing::{debug, info};
+use tracing::info;
 
-use super::control_surface_events::ControlSurfaceEvent;
-use super::counters::DialectCounters;
+use super::call::{Call, Effect};
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink};
-use super::json::to_json;
 use super::limits::SignalingLimits;
-use super::server_state::ServerState;
+use super::server::ConnId;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_name;
-use jamjam_core::send_queue::UpdateKey;
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::time::Time;
 
 /// Reason of a leave after a message that ends the membership.
 pub(super) const LEFT_ROOM: &str = "left the room";
@@ -55,9 +49,6 @@ impl ConnectionClose<'_> {
 
 /// A room of one dialect.
 pub(super) trait Room: Send {
-    /// Whether the room counts for the address that opens it, and not for the one that creates it.
-    const COUNTS_WHEN_OPENED: bool = false;
-
     /// The data of a member.
     type Member: MemberData;
 
@@ -69,10 +60,10 @@ pub(super) trait Room: Send {
 
     /// A member's connection has ended, or the member has entered another room: then the reason of the server is
     /// [`CHANGED_ROOM`].
-    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>);
+    fn leave(&mut self, call: &mut Call<'_>, close: &ConnectionClose<'_>);
 
     /// The operator closes the room with all connections. The members receive no messages about each other.
-    fn close(&mut self, call: &mut RoomCall<'_>) {
+    fn close(&mut self, call: &mut Call<'_>) {
         self.roster_mut().close_by_operator(call);
     }
 
@@ -97,111 +88,17 @@ pub(super) trait Room: Send {
     }
 
     /// Handles the first event that is due.
-    fn on_deadline(&mut self, _call: &mut RoomCall<'_>) {}
-}
-
-/// What a room may use during a call, which one connection has caused.
-pub(super) struct RoomCall<'a> {
-    pub(super) now: WallClock,
-    pub(super) conn: ConnId,
-    /// The address of the connection.
-    pub(super) source: IpAddr,
-    /// For the limits, which the room reads.
-    pub(super) state: &'a ServerState,
-    /// To be asked for space and memory. What is sent is an effect.
-    pub(super) sink: &'a mut dyn EventSink,
-    pub(super) effects: &'a mut Effects,
-}
-
-/// What a call of a room causes.
-#[derive(Default)]
-pub(super) struct Effects {
-    pub(super) list: Vec<Effect>,
-    /// The receivers of all messages, one message after the other.
-    pub(super) receivers: Vec<ConnId>,
-    pub(super) counters: DialectCounters,
-}
-
-/// One effect of a call.
-pub(super) enum Effect {
-    /// A connection has become a member.
-    Entered(ConnId),
-    /// A connection is no longer a member.
-    Left(ConnId),
-    /// Sends a message to the next `receivers`.
-    Send {
-        receivers: usize,
-        text: String,
-        /// The message supersedes unsent messages with the same key.
-        update_key: Option<UpdateKey>,
-        /// Whether the address that caused the call pays for the bytes of all receivers.
-        is_requested: bool,
-    },
-    /// Closes a connection that is no longer in this room.
-    Close(ConnId, CloseCode, Cow<'static, str>),
-    /// An event for the listeners of control surfaces.
-    Event(Box<ControlSurfaceEvent>),
-}
-
-impl RoomCall<'_> {
-    /// Serializes a message once and sends it to these connections.
-    pub(super) fn send(&mut self, to: impl IntoIterator<Item = ConnId>, message: &impl Serialize) -> usize {
-        self.send_with(to, || to_json(message), None, false)
-    }
-
-    /// Sends a message to the connection that caused the call.
-    pub(super) fn reply(&mut self, message: &impl Serialize) {
-        self.send([self.conn], message);
-    }
-
-    /// Sends a message that the call has requested, at the expense of its address.
-    pub(super) fn send_requested(&mut self, to: impl IntoIterator<Item = ConnId>, text: impl FnOnce() -> String) {
-        self.send_with(to, text, None, true);
-    }
-
-    /// Sends a text to these connections, if there are any. Returns their number.
-    pub(super) fn send_with(
-        &mut self,
-        to: impl IntoIterator<Item = ConnId>,
-        text: impl FnOnce() -> String,
-        update_key: Option<UpdateKey>,
-        is_requested: bool,
-    ) -> usize {
-        let Effects { list, receivers, counters } = &mut *self.effects;
-        let before = receivers.len();
-        receivers.extend(to);
-        let receivers = receivers.len() - before;
-        if receivers > 0 {
-            let text = text();
-            counters.add_sent(receivers, text.len());
-            list.push(Effect::Send { receivers, text, update_key, is_requested });
-        }
-        receivers
-    }
-
-    /// Closes a connection that is no longer in this room.
-    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
-        self.effects.list.push(Effect::Close(conn, code, reason.into()));
-    }
+    fn on_deadline(&mut self, _call: &mut Call<'_>) {}
 }
 
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoomKey(pub(super) NonZeroU64);
 
-/// Bits of an [`UpdateKey`] that hold the index within the room.
-pub(super) const UPDATE_KEY_BITS: u32 = 13;
-
 impl RoomKey {
     /// The room in log lines, if its name is a secret code.
     pub(super) fn label(self) -> String {
         format!("#{}", self.0)
-    }
-
-    /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
-    /// identify the parameters.
-    pub(super) fn update_key(self, index: usize) -> UpdateKey {
-        UpdateKey(NonZeroU64::MIN.saturating_add(self.0.get() << UPDATE_KEY_BITS | index as u64))
     }
 }
 
@@ -281,25 +178,25 @@ impl<M: MemberData> Roster<M> {
     }
 
     /// Adds and logs the connection that caused the call, behind or, if `is_first`, before all other members.
-    pub(super) fn join(&mut self, call: &mut RoomCall<'_>, data: M, is_first: bool) {
-        let member = Member { conn: call.conn, data, is_lost: false };
+    pub(super) fn join(&mut self, call: &mut Call<'_>, data: M, is_first: bool) {
+        let member = Member { conn: call.sender.conn, data, is_lost: false };
         self.log_membership("member joined", &member, None, self.list.len() + 1);
         self.list.insert(if is_first { 0 } else { self.list.len() }, member);
-        call.effects.list.push(Effect::Entered(call.conn));
+        call.effects.list.push(Effect::Entered(call.sender.conn));
     }
 
     /// Gives the place of a member to the connection that caused the call, and logs it.
-    pub(super) fn replace(&mut self, call: &mut RoomCall<'_>, previous: ConnId) {
+    pub(super) fn replace(&mut self, call: &mut Call<'_>, previous: ConnId) {
         let Some(member) = self.find_mut(previous) else { return };
-        (member.conn, member.is_lost) = (call.conn, false);
-        call.effects.list.extend([Effect::Left(previous), Effect::Entered(call.conn)]);
-        if let Some(member) = self.find(call.conn) {
+        (member.conn, member.is_lost) = (call.sender.conn, false);
+        call.effects.list.extend([Effect::Left(previous), Effect::Entered(call.sender.conn)]);
+        if let Some(member) = self.find(call.sender.conn) {
             self.log_membership("member returned", member, None, self.list.len());
         }
     }
 
     /// Removes a member, and logs the reason. Returns its data.
-    pub(super) fn leave(&mut self, call: &mut RoomCall<'_>, conn: ConnId, reason: &str) -> Option<M> {
+    pub(super) fn leave(&mut self, call: &mut Call<'_>, conn: ConnId, reason: &str) -> Option<M> {
         let removed = self.list.remove(self.list.iter().position(|member| member.conn == conn)?);
         self.log_membership("member left", &removed, Some(reason), self.connections().count());
         call.effects.list.push(Effect::Left(conn));
@@ -307,7 +204,7 @@ impl<M: MemberData> Roster<M> {
     }
 
     /// Removes all members, logs the reason, and closes their connections.
-    pub(super) fn close(&mut self, call: &mut RoomCall<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
+    pub(super) fn close(&mut self, call: &mut Call<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
         for member in self.list.split_off(0) {
             self.log_membership("member left", &member, Some(reason), 0);
             call.effects.list.push(Effect::Left(member.conn));
@@ -316,7 +213,7 @@ impl<M: MemberData> Roster<M> {
     }
 
     /// Closes the connections of all members, because the operator requests it.
-    pub(super) fn close_by_operator(&mut self, call: &mut RoomCall<'_>) {
+    pub(super) fn close_by_operator(&mut self, call: &mut Call<'_>) {
         self.close(call, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
     }
 
@@ -331,30 +228,6 @@ impl<M: MemberData> Roster<M> {
             reason,
             members,
             "{event}"
-        );
-    }
-
-    /// Logs a message of `bytes` bytes from a member.
-    pub(super) fn log_message(&self, message_type: &str, conn: ConnId, receivers: usize, bytes: usize) {
-        if let Some(member) = self.find(conn) {
-            self.log(message_type, Some((conn, member.data.user())), receivers, bytes);
-        }
-    }
-
-    /// Logs a message of `bytes` bytes that changed state or was forwarded (DEBUG), without its content. Without a `sender`, it is a post over
-    /// HTTP or a command.
-    pub(super) fn log(&self, message_type: &str, sender: Option<(ConnId, &str)>, receivers: usize, bytes: usize) {
-        debug!(
-            target: "signaling",
-            dialect = M::DIALECT.name(),
-            r#type = sanitize_name(message_type),
-            conn = sender.map(|(conn, _)| conn.0),
-            room = %self.label(),
-            user = sender.map(|(_, user)| sanitize_name(user)),
-            receivers,
-            bytes,
-            "{}",
-            if sender.is_some() { "message handled" } else { "posted message handled" }
         );
     }
 

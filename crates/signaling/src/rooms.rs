@@ -1,21 +1,20 @@
 //! The rooms of one dialect, found by name and by member. [`Rooms::call`] lets a room act and performs the effects.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::mem;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::connection_context::ConnectionContext;
-use super::event_sink::{ConnId, OutgoingMessage};
+use super::call::{Call, Effect};
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::room::{CHANGED_ROOM, ConnectionClose, Effect, Effects, MemberData, MemberInfo, Room, RoomCall, RoomKey};
-use super::server_state::ServerState;
+use super::room::{CHANGED_ROOM, ConnectionClose, MemberData, MemberInfo, Room, RoomKey};
+use super::server::{ConnId, Server};
+use super::snapshot::{ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, shown_name};
 use super::timers::{TimerEvent, TimerKey};
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::time::Time;
+use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of closed rooms whose ids are remembered.
 const MAX_CLOSED_ROOMS: usize = 256;
@@ -38,8 +37,8 @@ pub(super) struct Directory<R> {
 /// A room in the directory.
 struct Entry<R> {
     cell: Arc<Mutex<Cell<R>>>,
-    /// The address that opened the room, if the room is open and counts for it.
-    creator: Option<IpAddr>,
+    /// The address that opened the room, while it is open.
+    opener: Option<IpAddr>,
     is_open: bool,
 }
 
@@ -49,16 +48,14 @@ struct Cell<R> {
     /// Whether the room is no longer in the directory.
     is_removed: bool,
     timer: Option<TimerKey>,
-    /// Empty, for the next call.
-    effects: Effects,
 }
 
 impl<R: Room> Cell<R> {
     /// Schedules a timer for the deadline of the room. One that is due at `now` may have expired.
-    fn schedule(&mut self, key: RoomKey, state: &ServerState, now: Time) {
+    fn schedule(&mut self, key: RoomKey, server: &Server, now: Time) {
         let next = self.room.next_deadline().filter(|_| !self.is_removed);
         if self.timer.map(|(at, _)| at) != next || next.is_some_and(|next| next <= now) {
-            let mut timers = lock(&state.timers);
+            let mut timers = lock(&server.timers);
             if let Some(previous) = self.timer.take() {
                 timers.remove(previous);
             }
@@ -83,7 +80,12 @@ impl<R: Room> Directory<R> {
 
     /// Number of open rooms that `address` has opened. To be asked before a room is opened, and not for each message.
     pub(super) fn rooms_opened_by(&self, address: IpAddr) -> usize {
-        self.entries.values().filter(|entry| entry.creator == Some(address)).count()
+        self.entries.values().filter(|entry| entry.opener == Some(address)).count()
+    }
+
+    /// Number of open rooms, and of connections that are in one of them.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.entries.values().filter(|entry| entry.is_open).count(), self.memberships.len())
     }
 
     /// The room with this name.
@@ -102,15 +104,15 @@ impl<R: Room> Directory<R> {
     }
 
     /// Adds a room without members, with names that no other room has. It stays only if the next call finds that it is needed.
-    pub(super) fn create(&mut self, creator: Option<IpAddr>, room: impl FnOnce(RoomKey) -> R) -> RoomKey {
+    pub(super) fn create(&mut self, room: impl FnOnce(RoomKey) -> R) -> RoomKey {
         let key = RoomKey(NonZeroU64::MIN.saturating_add(self.created));
         self.created += 1;
         let room = room(key);
         self.keys_by_name.extend(room.roster().names.iter().map(|name| (name.clone(), key)));
         let is_open = room.is_open();
-        let cell = Cell { room, is_removed: false, timer: None, effects: Effects::default() };
+        let cell = Cell { room, is_removed: false, timer: None };
         let cell = Arc::new(Mutex::new(cell));
-        self.entries.insert(key, Entry { cell, creator, is_open });
+        self.entries.insert(key, Entry { cell, opener: None, is_open });
         key
     }
 
@@ -128,8 +130,7 @@ impl<R: Room> Directory<R> {
         });
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.is_open = room.is_open();
-            let opener = R::COUNTS_WHEN_OPENED.then_some(source);
-            entry.creator = entry.creator.or(opener).filter(|_| entry.is_open);
+            entry.opener = entry.opener.or(Some(source)).filter(|_| entry.is_open);
         }
         if room.is_needed() {
             return;
@@ -195,108 +196,83 @@ impl<R: Room> Rooms<R> {
     /// result.
     pub(super) fn call<T>(
         &self,
-        ctx: &mut ConnectionContext<'_>,
+        call: &mut Call<'_>,
         locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
-        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+        action: impl FnOnce(&mut R, &mut Call<'_>) -> T,
     ) -> Option<T> {
+        // What the call has caused outside of rooms comes first.
+        call.perform(None);
         self.with_cell(locate, |key, cell| {
-            let Cell { room, is_removed, effects, .. } = &mut *cell;
-            let (now, conn, source, state) = (ctx.now, ctx.conn, ctx.source, ctx.state);
-            let mut call = RoomCall { now, conn, source, state, sink: ctx.sink, effects };
-            let result = catch_unwind(AssertUnwindSafe(|| action(room, &mut call))).ok();
+            let Cell { room, is_removed, .. } = &mut *cell;
+            let result = catch_unwind(AssertUnwindSafe(|| action(room, call))).ok();
             if result.is_none() {
-                // Who is a member must be known even after a panic. A former member is in no room, so it is closed too.
-                call.effects.list.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Event(_)));
-                call.effects.receivers.clear();
-                room.roster_mut().close(&mut call, CloseCode::INTERNAL_ERROR, "Internal error", "the room has failed");
-                let left = call.effects.list.iter().filter_map(|effect| match effect {
-                    Effect::Left(conn) => Some(*conn),
-                    _ => None,
-                });
-                for conn in left.chain([conn]).collect::<Vec<_>>() {
-                    call.close(conn, CloseCode::INTERNAL_ERROR, "Internal error");
-                }
+                fail(room, call);
             }
-            for effect in &effects.list {
+            for effect in &call.effects.list {
                 if let Effect::Entered(conn) = effect {
-                    ctx.sink.enter(*conn, key.0);
+                    call.server.queues(&[*conn]).iter().for_each(|(_, queue)| queue.enter(key.0));
                 }
             }
             *is_removed = !room.is_needed();
-            if *is_removed || effects.list.iter().any(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_))) {
-                self.directory().update(key, room, source, &mut effects.list);
+            let effects = &mut call.effects.list;
+            if *is_removed || effects.iter().any(|effect| matches!(effect, Effect::Entered(_) | Effect::Left(_))) {
+                self.directory().update(key, room, call.sender.source, effects);
             }
-            perform(ctx, key, effects);
-            cell.schedule(key, ctx.state, now.monotonic);
+            call.perform(Some(key));
+            cell.schedule(key, call.server, call.now.monotonic);
             result
         })?
-    }
-
-    /// Schedules the timer of a new room.
-    pub(super) fn schedule(&self, key: RoomKey, state: &ServerState) {
-        self.with_cell(|_| Some(key), |_, cell| cell.schedule(key, state, Time::ZERO));
     }
 
     /// Lets the room of the connection that causes the call act. `None` if the connection is in no room.
     pub(super) fn call_own<T>(
         &self,
-        ctx: &mut ConnectionContext<'_>,
-        action: impl FnOnce(&mut R, &mut RoomCall<'_>) -> T,
+        call: &mut Call<'_>,
+        action: impl FnOnce(&mut R, &mut Call<'_>) -> T,
     ) -> Option<T> {
-        let conn = ctx.conn;
-        self.call(ctx, |directory| directory.room_of(conn), action)
+        let conn = call.sender.conn;
+        self.call(call, |directory| directory.room_of(conn), action)
     }
 
     /// Lets the connection enter the room that `locate` finds or creates, and then leave the one in which it was.
     pub(super) fn change_room<E>(
         &self,
-        ctx: &mut ConnectionContext<'_>,
+        call: &mut Call<'_>,
         mut locate: impl FnMut(&mut Directory<R>) -> Option<RoomKey>,
-        enter: impl FnOnce(&mut R, &mut RoomCall<'_>) -> Result<(), E>,
+        enter: impl FnOnce(&mut R, &mut Call<'_>) -> Result<(), E>,
     ) -> Option<Result<(), E>> {
-        let conn = ctx.conn;
+        let conn = call.sender.conn;
         let (mut previous, mut entered) = (None, None);
         let locate = |directory: &mut Directory<_>| {
             previous = directory.room_of(conn);
             entered = locate(directory);
             entered
         };
-        let result = self.call(ctx, locate, enter)?;
+        let result = self.call(call, locate, enter)?;
         if result.is_ok() && previous != entered {
             let (code, server_reason) = (CloseCode::NORMAL_CLOSURE, Some(CHANGED_ROOM));
             let close = ConnectionClose { code, reason: "", server_reason };
-            self.call(ctx, |_| previous, |room, call| room.leave(call, &close));
+            self.call(call, |_| previous, |room, call| room.leave(call, &close));
         }
         Some(result)
     }
 }
 
-/// Performs what the directory does not.
-fn perform(ctx: &mut ConnectionContext<'_>, key: RoomKey, Effects { list, receivers, counters }: &mut Effects) {
-    let mut rest = &**receivers;
-    for effect in list.drain(..) {
-        match effect {
-            Effect::Entered(_) | Effect::Left(_) => {}
-            Effect::Send { receivers, text, update_key, is_requested } => {
-                let to;
-                (to, rest) = rest.split_at(receivers);
-                if is_requested {
-                    ctx.charge(to.len() * text.len());
-                }
-                // The client that caused the call receives its reply, even if it has not become a member.
-                let room = Some(key.0).filter(|_| *to != [ctx.conn]);
-                ctx.sink.send(to, OutgoingMessage { text, update_key, room });
-            }
-            Effect::Close(conn, code, reason) => ctx.close(conn, code, &reason),
-            Effect::Event(event) => ctx.sink.control_surface_event(*event),
-        }
+/// Closes all members of a room that has panicked, and nothing else is done. Who is a member must be known even after a panic. A former
+/// member is in no room, so it is closed too.
+fn fail(room: &mut impl Room, call: &mut Call<'_>) {
+    call.effects.list.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Event(_)));
+    room.roster_mut().close(call, CloseCode::INTERNAL_ERROR, "Internal error", "the room has failed");
+    let left = call.effects.list.iter().filter_map(|effect| match effect {
+        Effect::Left(conn) => Some(*conn),
+        _ => None,
+    });
+    for conn in left.chain([call.sender.conn]).collect::<Vec<_>>() {
+        call.close(conn, CloseCode::INTERNAL_ERROR, "Internal error");
     }
-    receivers.clear();
-    let counters = mem::take(counters);
-    ctx.count(|all| all.add(&counters));
 }
 
-/// The rooms of any dialect.
+/// The rooms of any dialect: what the console, the timers and ended connections need of them.
 pub(super) trait AnyRooms {
     /// Number of open rooms, and of connections that are in one of them.
     fn counts(&self) -> (usize, usize);
@@ -307,40 +283,27 @@ pub(super) trait AnyRooms {
     /// The id of a connection's room, and whether it needs a password or token.
     fn room_of(&self, conn: ConnId, limits: &SignalingLimits) -> Option<(String, bool)>;
 
-    /// Shows each open room in the order of their creation.
-    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>));
+    /// The first open rooms in the order of their creation, with at most `members_left` members in all, and the number of further rooms.
+    fn snapshot(&self, server: &Server, now: WallClock, members_left: &mut usize) -> (Vec<RoomSnapshot>, usize);
 
     /// Removes a connection from its room, because it has ended.
-    fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>);
+    fn leave(&self, call: &mut Call<'_>, close: &ConnectionClose<'_>);
 
     /// Closes the room with this id and the connections of its members, because the operator requests it. Returns the room in log lines and
     /// the number of members, or `None` if there is no such room.
-    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<(String, usize)>;
+    fn close(&self, call: &mut Call<'_>, room: &str) -> Option<(String, usize)>;
 
     /// A timer of a room has expired.
-    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, room: RoomKey);
-}
-
-/// A room of any dialect.
-pub(super) struct RoomEntry<'a> {
-    pub(super) id: &'a str,
-    pub(super) display_name: Option<&'a str>,
-    pub(super) is_protected: bool,
-    /// Creation time in milliseconds since the Unix epoch.
-    pub(super) created_ms: u64,
-    pub(super) member_count: usize,
-    /// The connected members in the order of joining.
-    pub(super) members: &'a mut dyn Iterator<Item = (ConnId, MemberInfo<'a>)>,
+    fn on_timer(&self, call: &mut Call<'_>, room: RoomKey);
 }
 
 impl<R: Room> AnyRooms for Rooms<R> {
     fn counts(&self) -> (usize, usize) {
-        let directory = self.directory();
-        (directory.entries.values().filter(|entry| entry.is_open).count(), directory.memberships.len())
+        self.directory().counts()
     }
 
     fn is_member(&self, conn: ConnId) -> bool {
-        self.directory().memberships.contains_key(&conn)
+        self.directory().room_of(conn).is_some()
     }
 
     fn room_of(&self, conn: ConnId, limits: &SignalingLimits) -> Option<(String, bool)> {
@@ -348,44 +311,57 @@ impl<R: Room> AnyRooms for Rooms<R> {
         self.read(|directory| directory.room_of(conn), describe)
     }
 
-    fn show(&self, limits: &SignalingLimits, show: &mut dyn FnMut(RoomEntry<'_>)) {
+    fn snapshot(&self, server: &Server, now: WallClock, members_left: &mut usize) -> (Vec<RoomSnapshot>, usize) {
+        let (mut shown, mut omitted) = (Vec::new(), 0);
         self.map(|room| {
-            let roster = room.roster();
-            if room.is_open() {
-                show(RoomEntry {
-                    id: roster.name(),
-                    display_name: roster.display_name.as_deref(),
-                    is_protected: room.is_protected(limits),
-                    created_ms: roster.created_ms,
-                    member_count: roster.receivers().count(),
-                    members: &mut roster.receivers().map(|member| (member.conn, member.data.info())),
-                });
+            let (roster, is_open) = (room.roster(), room.is_open());
+            if !is_open || shown.len() == MAX_SNAPSHOT_ROOMS {
+                omitted += usize::from(is_open);
+                return;
             }
+            let members = roster.receivers().filter_map(|member| {
+                let MemberInfo { id, name, is_control_channel } = member.data.info();
+                let (id, name) = (Some(shown_name(id)), name.map(shown_name));
+                let connection = ConnectionSnapshot::new(server, now, member.conn)?;
+                Some(ConnectionSnapshot { id, name, is_control_channel, ..connection })
+            });
+            let members: Vec<_> = members.take(MAX_SNAPSHOT_MEMBERS.min(*members_left)).collect();
+            *members_left -= members.len();
+            shown.push(RoomSnapshot {
+                dialect: R::Member::DIALECT.name(),
+                id: shown_name(roster.name()),
+                name: roster.display_name.clone(),
+                protected: room.is_protected(&server.limits),
+                created_at: roster.created_ms,
+                member_count: roster.receivers().count(),
+                members,
+            });
         });
+        (shown, omitted)
     }
 
-    fn leave(&self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
-        self.call_own(ctx, |room, call| room.leave(call, close));
+    fn leave(&self, call: &mut Call<'_>, close: &ConnectionClose<'_>) {
+        self.call_own(call, |room, call| room.leave(call, close));
     }
 
-    fn close(&self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<(String, usize)> {
+    fn close(&self, call: &mut Call<'_>, room: &str) -> Option<(String, usize)> {
         let mut closed = None;
-        let close = |room: &mut R, call: &mut RoomCall<'_>| {
+        let close = |room: &mut R, call: &mut Call<'_>| {
             closed = room.is_open().then(|| (room.roster().label(), room.roster().list.len()));
             if closed.is_some() {
                 room.close(call);
             }
         };
-        self.call(ctx, |directory| directory.find(room), close);
+        self.call(call, |directory| directory.find(room), close);
         closed
     }
 
-    fn on_timer(&self, ctx: &mut ConnectionContext<'_>, key: RoomKey) {
-        let act = |room: &mut R, call: &mut RoomCall<'_>| {
+    fn on_timer(&self, call: &mut Call<'_>, key: RoomKey) {
+        let act = |room: &mut R, call: &mut Call<'_>| {
             if room.next_deadline().is_some_and(|deadline| deadline <= call.now.monotonic) {
                 room.on_deadline(call);
             }
         };
-        self.call(ctx, |_| Some(key), act);
+        self.call(call, |_| Some(key), act);
     }
 }

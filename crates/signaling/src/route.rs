@@ -3,12 +3,12 @@
 use std::fmt;
 
 use form_urlencoded::parse;
-use jamjam_core::close_code::CloseCode;
+use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION};
 use percent_encoding::percent_decode_str;
+use utoipa::ToSchema;
 
 use super::device::DeviceId;
 use super::dialect::Dialect;
-use super::foreign_protocol;
 
 /// The path at which newer jamjam clients connect. Older ones connect to `/`.
 pub const NEWER_PATH: &str = "/v1/signaling";
@@ -24,36 +24,37 @@ pub enum Route {
     Broadcast(BroadcastParams),
     /// The WebRTC dialect.
     WebRtc(WebRtcParams),
-    /// A connection that is closed with this code and reason at once after the upgrade, because a browser script can read a close code, but
-    /// not an HTTP status. It belongs to a page whose origin is not [allowed](super::SignalingLimits::allows_origin), or to a client of
-    /// another server.
-    Rejected(CloseCode, &'static str),
+    /// A connection of a page whose origin is not [allowed](super::SignalingLimits::allows_origin). It is closed at once after the upgrade,
+    /// because a browser script can read a close code, but not an HTTP status.
+    OriginNotAllowed,
 }
 
 impl Route {
     /// The dialect that the URL selects.
     pub fn dialect(&self) -> Option<Dialect> {
         match self {
-            Self::Undecided | Self::Rejected(..) => None,
+            Self::Undecided | Self::OriginNotAllowed => None,
             Self::NewerJamjam(_) => Some(Dialect::Jamjam),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
             Self::WebRtc(_) => Some(Dialect::WebRtc),
         }
     }
 
-    /// Adds what the dialect needs of the headers of the request, whose names are in lower case.
+    /// Adds what the dialect needs of the headers of the request.
     #[must_use]
-    pub fn with_headers<'a>(mut self, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let (credentials, shown): (Vec<_>, Vec<_>) = headers.partition(|(name, _)| CREDENTIAL_HEADERS.contains(name));
-        let authorization = credentials.iter().find(|(name, _)| *name == "authorization");
-        let token = authorization.and_then(|(_, value)| BearerToken::from_authorization(value));
+    pub fn with_headers(mut self, headers: &HeaderMap) -> Self {
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = authorization.and_then(BearerToken::from_authorization);
         match &mut self {
             Self::WebRtc(params) => params.token = params.token.take().or(token),
             Self::Broadcast(params) => {
                 params.token = params.token.take().or(token);
-                params.headers = shown.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                params.headers.clone_from(headers);
+                for credentials in CREDENTIAL_HEADERS {
+                    params.headers.remove(credentials);
+                }
             }
-            Self::Undecided | Self::NewerJamjam(_) | Self::Rejected(..) => {}
+            Self::Undecided | Self::NewerJamjam(_) | Self::OriginNotAllowed => {}
         }
         self
     }
@@ -71,28 +72,21 @@ pub fn route(path: &str, query: &str, dialects: &[Dialect]) -> Result<Route, &'s
     if let [only] = dialects {
         return Ok(route_of(*only, path, query));
     }
-    if let Some(reason) = foreign_protocol::of_url(path, |name| has_parameter(query, &[name])) {
-        return Ok(Route::Rejected(CloseCode::POLICY_VIOLATION, reason));
-    }
-    let is_common_path = is_common_path(path);
-    // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.
-    let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| is_selected_by(*dialect, path, query));
-    let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(dialect)) };
-    match dialect {
-        Some(dialect) if dialects.contains(&dialect) => Ok(route_of(dialect, path, query)),
-        Some(_) => Err(DIALECT_DISABLED),
-        None if is_common_path => Ok(Route::Undecided),
-        None => Err(NO_SUCH_PATH),
-    }
-}
-
-/// Whether a URL selects this dialect. If a URL selects no dialect, the first message selects one.
-fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
-    let is_in_query = |names| is_common_path(path) && has_parameter(query, names);
-    match dialect {
-        Dialect::Jamjam | Dialect::ControlSurface => false,
-        Dialect::Broadcast => parse_room_path(path).is_some() || is_in_query(&["room", "token"]),
-        Dialect::WebRtc => is_in_query(&["roomId", "userId", "userName"]),
+    // All dialects share these paths, so that the query or the first message selects one.
+    let is_common_path = matches!(path, "/" | "/ws" | "/ws/");
+    let has_parameter =
+        |names: &[&str]| is_common_path && parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name));
+    let dialect = if has_parameter(&["roomId", "userId", "userName"]) {
+        Dialect::WebRtc
+    } else if has_parameter(&["room", "token"]) || parse_room_path(path).is_some() {
+        Dialect::Broadcast
+    } else {
+        return if is_common_path { Ok(Route::Undecided) } else { Err(NO_SUCH_PATH) };
+    };
+    if dialects.contains(&dialect) {
+        Ok(route_of(dialect, path, query))
+    } else {
+        Err(if is_common_path { DIALECT_DISABLED } else { NO_SUCH_PATH })
     }
 }
 
@@ -103,16 +97,6 @@ fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
         Dialect::Broadcast => Route::Broadcast(BroadcastParams::from_url(path, query)),
         Dialect::WebRtc => Route::WebRtc(WebRtcParams::from_query(query)),
     }
-}
-
-/// Whether all dialects share this path, so that the query or the first message selects one.
-fn is_common_path(path: &str) -> bool {
-    matches!(path, "/" | "/ws" | "/ws/")
-}
-
-/// Whether the query has one of these parameters.
-fn has_parameter(query: &str, names: &[&str]) -> bool {
-    parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name))
 }
 
 /// Maximum length of a room name, in bytes.
@@ -164,15 +148,22 @@ impl fmt::Debug for BearerToken {
 }
 
 /// Parameters of a WebRTC connection; absent parameters are empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct WebRtcParams {
-    /// `roomId`.
+    /// The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins.
+    #[schema(examples("standup"))]
     pub room_id: String,
-    /// `userId`.
+    /// The id of the user: 1 to 256 bytes, percent-encoded. A new connection with the id of a participant replaces the connection of this
+    /// participant.
+    #[schema(examples("ann"))]
     pub user_id: String,
-    /// `userName`.
+    /// The name of the user: 1 to 256 bytes, percent-encoded.
+    #[schema(examples("Ann"))]
     pub user_name: String,
-    /// `token` or, if the query has none, the token of the `Authorization` header.
+    /// A token with the audience `webrtc` for this room and user. Required with `--webrtc-auth token`. The header `Authorization: Bearer TOKEN`
+    /// is equivalent.
+    #[schema(value_type = String, required = false)]
     pub token: Option<BearerToken>,
 }
 
@@ -204,15 +195,15 @@ pub struct BroadcastParams {
     pub token: Option<BearerToken>,
     /// The other query parameters, at most 64.
     pub query: Vec<(String, String)>,
-    /// The headers that the room handler may see, with names in lower case.
-    pub headers: Vec<(String, String)>,
+    /// The headers that the room handler may see.
+    pub headers: HeaderMap,
 }
 
 /// Maximum number of query parameters that are kept for the room handler.
 const MAX_QUERY_PARAMETERS: usize = 64;
 
 /// Headers with credentials, which room handlers do not see.
-const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+const CREDENTIAL_HEADERS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 impl BroadcastParams {
     /// The parameters of a URL. If the path names no room, the room in the query counts.
@@ -255,28 +246,21 @@ pub fn decode_room_name(segment: &str) -> Option<String> {
 /// The room in a path, if its name is valid, and whether the path belongs to a control channel. `None` if no room can have this path.
 fn parse_room_path(path: &str) -> Option<(Option<String>, bool)> {
     let path = path.strip_prefix('/')?;
-    let Some(below) = path.strip_prefix("rooms") else { return parse_root_segment(path) };
-    let Some(below) = below.strip_prefix('/') else {
-        return if below.is_empty() { Some((None, false)) } else { parse_root_segment(path) };
-    };
-    let below = below.strip_suffix('/').unwrap_or(below);
-    match below.split_once('/') {
-        None => Some((decode_room_name(below), false)),
-        Some((name, "remotecontrol")) => Some((decode_room_name(name), true)),
-        Some(_) => None,
+    let segments: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+    let is_reserved = |name| RESERVED_SEGMENTS.contains(&&*percent_decode_str(name).decode_utf8_lossy());
+    match segments[..] {
+        ["rooms"] => Some((None, false)),
+        ["rooms", name] => Some((decode_room_name(name), false)),
+        ["rooms", name, "remotecontrol"] => Some((decode_room_name(name), true)),
+        [name] if !name.is_empty() && !is_reserved(name) => Some((decode_room_name(name), false)),
+        _ => None,
     }
-}
-
-/// The room in a path with only one segment. Reserved names are not rooms.
-fn parse_root_segment(path: &str) -> Option<(Option<String>, bool)> {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let decoded = percent_decode_str(path).decode_utf8_lossy();
-    let is_reserved = path.is_empty() || path.contains('/') || RESERVED_SEGMENTS.contains(&&*decoded);
-    (!is_reserved).then(|| (decode_room_name(path), false))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     const CONTROL_SURFACE_ONLY: &[Dialect] = &[Dialect::ControlSurface];
@@ -323,47 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn room_in_path_or_query_selects_broadcast() {
-        let params = |path, query, dialects: &[Dialect]| match route(path, query, dialects) {
-            Ok(Route::Broadcast(params)) => Some((params.room, params.is_control_channel)),
-            _ => None,
-        };
-        let (all, radio) = (&Dialect::ALL, || Some("radio".to_owned()));
-        for path in ["/radio", "/radio/", "/rooms/radio", "/rooms/radio/", "/%72adio"] {
-            for query in ["", "roomId=r&userId=u&userName=n"] {
-                assert_eq!(params(path, query, all), Some((radio(), false)), "{path}: it beats the query");
-            }
+    fn broadcast_alone_accepts_every_path_and_a_plus_sign_is_no_space() {
+        for (path, query, room) in [
+            ("/", "", None),
+            ("/health", "", None),
+            ("/radio/x", "", None),
+            ("/", "room=radio", Some("radio")),
+            ("/a+b", "", Some("a+b")),
+        ] {
+            let Ok(Route::Broadcast(params)) = route(path, query, &[Dialect::Broadcast]) else { panic!("{path}") };
+            assert_eq!(params.room.as_deref(), room, "{path}");
         }
-        for path in ["/rooms/radio/remotecontrol", "/rooms/radio/remotecontrol/"] {
-            assert_eq!(params(path, "", all), Some((radio(), true)), "{path}");
-        }
-        for path in ["/", "/ws", "/ws/"] {
-            assert_eq!(params(path, "room=radio", all), Some((radio(), false)));
-            assert_eq!(params(path, "token=t", all), Some((None, false)));
-            assert_eq!(params(path, "token=t&roomId=r", all), None, "WebRTC comes first");
-        }
-        let no_rooms = "/health /%68ealth /postcontent /metrics /v1 /api /v1/x /docs/ /radio/x /radio/remotecontrol \
-                        /rooms/radio/x";
-        for path in no_rooms.split(' ').chain([""]) {
-            assert_eq!(route(path, "token=t", all), Err(NO_SUCH_PATH), "{path}");
-        }
-        // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.
-        let broadcast_alone = &[Dialect::Broadcast];
-        for path in ["/", "/health", "/radio/x"] {
-            assert_eq!(params(path, "", broadcast_alone), Some((None, false)));
-        }
-        assert_eq!(
-            (params("/", "room=radio", broadcast_alone), params("/radio", "", broadcast_alone)),
-            (Some((radio(), false)), Some((radio(), false)))
-        );
-    }
-
-    #[test]
-    fn room_name_has_at_most_128_bytes_and_a_plus_sign_is_no_space() {
-        for (path, room) in [("a+b", Some("a+b")), ("%E2%98%83", Some("☃")), ("roomsx", Some("roomsx"))] {
-            assert_eq!(decode_room_name(path).as_deref(), room);
-        }
-        assert_eq!([128, 129].map(|length| is_valid_room_name(&"x".repeat(length))), [true, false]);
     }
 
     #[test]
@@ -376,14 +330,16 @@ mod tests {
             ("accept", "a"),
         ];
         let params = broadcast_params("/radio", "", &headers);
-        assert_eq!(
-            params.headers,
-            [("host", "x"), ("accept", "a")].map(|(name, value)| (name.to_owned(), value.to_owned()))
-        );
+        assert_eq!(params.headers, header_map(&[("host", "x"), ("accept", "a")]));
+        assert_eq!(params.token, Some(BearerToken("t".to_owned())));
     }
 
-    fn broadcast_params(path: &str, query: &str, headers: &[(&str, &str)]) -> BroadcastParams {
-        match route(path, query, &Dialect::ALL).map(|route| route.with_headers(headers.iter().copied())) {
+    fn header_map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn broadcast_params(path: &str, query: &str, headers: &[(&'static str, &'static str)]) -> BroadcastParams {
+        match route(path, query, &Dialect::ALL).map(|route| route.with_headers(&header_map(headers))) {
             Ok(Route::Broadcast(params)) => params,
             other => panic!("{other:?}"),
         }
@@ -401,12 +357,8 @@ mod tests {
     #[test]
     fn any_webrtc_parameter_selects_webrtc_and_its_last_decoded_value_counts() {
         for (query, decoded) in [
-            ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
-            ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
-            ("roomId=", ["", "", ""]),
-            ("userId=u&room=x", ["", "u", ""]),
             ("roomId=a&roomId=b", ["b", "", ""]),
-            ("x=1&%72oomId=r", ["r", "", ""]),
+            ("userId=u&%72oomId=r", ["r", "u", ""]),
             ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
         ] {
             let [room_id, user_id, user_name] = decoded.map(str::to_owned);

@@ -3,17 +3,17 @@
 //! The generated documentation of the messages is the only description of their members. A client receives an error message of its
 //! dialect, and the log the same sentence. Neither contains a value of the message, and of its names at most [`MAX_QUOTED_BYTES`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::slice;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use super::broadcast::messages::ServerMessage as BroadcastMessage;
+use super::call::{Call, REJECTED_CONNECTION, Sender};
 use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, REJECTED_CONNECTION};
-use super::hub::HubCall;
+use super::hub::Hub;
 use super::jamjam::ServerMessage as JamjamMessage;
 use super::json::{MessageError, integer, parse, to_json};
 use super::limits::SignalingLimits;
@@ -39,7 +39,7 @@ static DOCS: LazyLock<MessageDocs> = LazyLock::new(|| message_docs(&SignalingLim
 /// What is wrong with a message: the violated rule, and the sentence for the client and the log.
 type Fault = (&'static str, String);
 
-/// The rules of [`EventSink::wrong_message`](super::EventSink::wrong_message): the first four by the documentation of the message, and `invalid_message` for all its other
+/// The rules of [`Observer::on_wrong_message`](super::Observer::on_wrong_message): the first four by the documentation of the message, and `invalid_message` for all its other
 /// faults.
 pub const STRICT_RULES: [&str; 7] = [
     "unknown_type",
@@ -55,19 +55,20 @@ pub const STRICT_RULES: [&str; 7] = [
 /// a member may have left before a message to it arrived.
 pub const REFUSED: &str = "refused";
 
-impl HubCall<'_> {
-    /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and reports it to the sink. Returns the
+impl Hub {
+    /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and tells the observer. Returns the
     /// error with the sentence that the client received.
     pub(super) fn answer_wrong_message(
-        &mut self,
-        (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
+        &self,
+        call: &mut Call<'_>,
         text: Option<&str>,
         error: MessageError,
     ) -> MessageError {
-        if !self.hub.state.limits.is_strict {
+        if !self.server.limits.is_strict {
             return error;
         }
-        let (dialect, enabled) = (self.hub.state.dialect_of(conn).or(dialect), &self.hub.state.limits.dialects);
+        let (Sender { conn, dialect, .. }, enabled) = (&call.sender, &self.server.limits.dialects);
+        let (conn, dialect) = (*conn, *dialect);
         let is_ignored = matches!(error, MessageError::Ignored(_));
         let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
             Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
@@ -76,10 +77,10 @@ impl HubCall<'_> {
             None => ("invalid_message", error),
         };
         let sentence = error.to_string();
-        self.sink.wrong_message(conn, rule, &sentence);
+        self.server.report(|observer| observer.on_wrong_message(conn, rule, &sentence));
         // The WebRTC dialect has no answers of its own.
         if is_ignored || dialect == Some(Dialect::WebRtc) {
-            self.context(conn, source, dialect).reply_with(error_message(dialect, enabled, &sentence));
+            call.send_with([conn], || error_message(dialect, enabled, &sentence), None, false);
         }
         error
     }

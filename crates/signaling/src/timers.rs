@@ -1,18 +1,17 @@
 //! Timers in the order of their deadlines.
 
 use std::collections::BTreeMap;
+use std::task::Waker;
 
 use super::dialect::Dialect;
-use super::event_sink::ConnId;
 use super::room::RoomKey;
+use super::server::ConnId;
 use jamjam_core::time::Time;
 
 /// What a timer of the hub triggers.
 pub(super) enum TimerEvent {
     /// Pings or closes a connection.
     ConnectionCheck { conn: ConnId, last_ping: Time },
-    /// Discards the activity log if no console is open.
-    ActivityLogExpiry,
     /// A room has something to do.
     Room { dialect: Dialect, room: RoomKey },
 }
@@ -24,11 +23,13 @@ pub(super) type TimerKey = (Time, u64);
 pub(super) struct Timers<D = TimerEvent> {
     entries: BTreeMap<TimerKey, D>,
     last_sequence: u64,
+    /// Woken when another timer becomes the first one.
+    waker: Option<Waker>,
 }
 
 impl<D> Default for Timers<D> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), last_sequence: 0 }
+        Self { entries: BTreeMap::new(), last_sequence: 0, waker: None }
     }
 }
 
@@ -37,6 +38,11 @@ impl<D> Timers<D> {
     pub(super) fn insert(&mut self, at: Time, what: D) -> TimerKey {
         self.last_sequence += 1;
         let key = (at, self.last_sequence);
+        if self.next_deadline().is_none_or(|next| at < next)
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
         self.entries.insert(key, what);
         key
     }
@@ -51,14 +57,15 @@ impl<D> Timers<D> {
         self.entries.len()
     }
 
-    /// What the timers trigger.
-    pub(super) fn values(&self) -> impl Iterator<Item = &D> {
-        self.entries.values()
-    }
-
     /// The earliest deadline.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.entries.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// The earliest deadline. An earlier one wakes `waker`.
+    pub(super) fn poll_deadline(&mut self, waker: &Waker) -> Option<Time> {
+        self.waker = Some(waker.clone());
+        self.next_deadline()
     }
 
     /// Removes and returns the earliest timer that is due at `now`.
@@ -70,22 +77,32 @@ impl<D> Timers<D> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
-    #[test]
-    fn timers_fire_in_order_of_time_then_insertion() {
-        let mut timers = Timers::default();
-        for (at, what) in [(5, "d"), (1, "a"), (3, "b"), (3, "c")] {
-            timers.insert(Time::from_millis(at), what);
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
-        assert_eq!(timers.next_deadline(), Some(Time::from_millis(1)));
-        assert_eq!(timers.pop_due(Time::ZERO), None);
-        let now = Time::from_millis(4);
-        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(now)).collect();
-        assert_eq!(due, ["a", "b", "c"]);
-        assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
-        let key = timers.insert(Time::from_millis(4), "e");
-        timers.remove(key);
-        assert_eq!(timers.next_deadline(), Some(Time::from_millis(5)));
+    }
+
+    #[test]
+    fn earlier_timer_wakes_who_waits_for_the_first_one() {
+        let (mut timers, woken) = (Timers::default(), Arc::<Woken>::default());
+        let at = Time::from_millis;
+        let count = |timers: &mut Timers<()>, ms| {
+            timers.insert(at(ms), ());
+            woken.0.swap(0, Ordering::Relaxed)
+        };
+        assert_eq!(timers.poll_deadline(&Arc::clone(&woken).into()), None);
+        assert_eq!([count(&mut timers, 5), count(&mut timers, 3)], [1, 0]);
+        assert_eq!(timers.poll_deadline(&Arc::clone(&woken).into()), Some(at(3)));
+        assert_eq!([3, 4, 2].map(|ms| count(&mut timers, ms)), [0, 0, 1]);
     }
 }

@@ -13,11 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use tracing::warn;
 use utoipa::ToSchema;
 
-use super::json;
-use jamjam_core::sanitize::sanitize_name;
+use super::json::{self, JsonSize};
 
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
@@ -64,7 +62,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The kind of room that a token is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Audience {
     /// Broadcast rooms. Their tokens may omit the audience.
@@ -72,16 +70,6 @@ pub enum Audience {
     Broadcast,
     /// WebRTC rooms.
     WebRtc,
-}
-
-impl Audience {
-    /// The value of the claim `audience`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Broadcast => "broadcast",
-            Self::WebRtc => "webrtc",
-        }
-    }
 }
 
 /// The payload of a token.
@@ -95,7 +83,7 @@ pub struct Claims {
     pub room: String,
     /// The kind of room; `None` is a broadcast room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
+    pub audience: Option<Audience>,
     /// Expiry in milliseconds since the Unix epoch; `None` never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<serde_json::Number>,
@@ -121,14 +109,6 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Logs a token that never expires, if the caller's throttle allows it: a client can use one as often as it likes.
-    pub fn log_missing_expiry(&self, is_allowed: impl FnOnce() -> bool) {
-        if self.expires_at.is_none() && is_allowed() {
-            let [client, room] = [&self.client_id, &self.room].map(|name| sanitize_name(name));
-            warn!(target: "signaling", client, room, "a token without expiresAt never expires");
-        }
-    }
-
     /// Claims with a lifetime of `seconds`, at most one year, from `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
@@ -145,7 +125,7 @@ impl Claims {
     /// These claims for another kind of room. Tokens for broadcast rooms contain no audience.
     #[must_use]
     pub fn with_audience(self, audience: Audience) -> Self {
-        Self { audience: (audience != Audience::default()).then(|| audience.name().to_owned()), ..self }
+        Self { audience: Some(audience).filter(|audience| *audience != Audience::default()), ..self }
     }
 
     /// Reads the claims of a token without verifying it. Any client can make a token with these claims.
@@ -156,7 +136,7 @@ impl Claims {
 
     /// Whether a token with these claims is rejected because of its number of values.
     pub fn has_too_many_values(&self) -> bool {
-        json::value_count(&json::to_json(self)) > MAX_TOKEN_VALUES
+        JsonSize::of(&json::to_json(self)).values > MAX_TOKEN_VALUES
     }
 
     /// Expiry in milliseconds since the Unix epoch.
@@ -177,8 +157,7 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
 /// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch). Without a `secret`,
 /// no token is. The error is the reason for the log; clients learn it only with `--strict`.
 pub fn verify(secret: Option<&Secret>, token: &str, room: &str, now_ms: u64) -> Result<Claims, &'static str> {
-    let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
-    serde_json::from_value(Value::Object(payload)).map_err(|_| INVALID_PAYLOAD)
+    verify_for(Audience::Broadcast, secret, token, room, now_ms)
 }
 
 /// Like [`verify`], for the client `user` of the WebRTC room `room`. The token must name the user and must expire.
@@ -189,14 +168,12 @@ pub fn verify_webrtc(
     user: &str,
     now_ms: u64,
 ) -> Result<(), &'static str> {
-    let payload = verify_for(Audience::WebRtc, secret, token, room, now_ms)?;
-    if payload.get("clientId").is_none_or(|client| client != user) {
+    let claims = verify_for(Audience::WebRtc, secret, token, room, now_ms)?;
+    if claims.client_id != user {
         return Err("token for another client");
     }
-    if payload.get("expiresAt").is_none_or(Value::is_null) { Err("token without expiresAt") } else { Ok(()) }
+    if claims.expires_at.is_none() { Err("token without expiresAt") } else { Ok(()) }
 }
-
-const INVALID_PAYLOAD: &str = "invalid token payload";
 
 /// Why a client without a token is rejected.
 pub(crate) const TOKEN_MISSING: &str = "Authentication required: the parameter token is missing";
@@ -204,14 +181,14 @@ pub(crate) const TOKEN_MISSING: &str = "Authentication required: the parameter t
 /// Times below this one are in seconds: in milliseconds, they are before March 1973.
 const MIN_MILLISECONDS: f64 = 1e11;
 
-/// The payload of `token`, if it is valid for this kind of room and this room.
+/// The claims of `token`, if it is valid for this kind of room and this room.
 fn verify_for(
     audience: Audience,
     secret: Option<&Secret>,
     token: &str,
     room: &str,
     now_ms: u64,
-) -> Result<Map<String, Value>, &'static str> {
+) -> Result<Claims, &'static str> {
     let secret = secret.ok_or("invalid token signature")?;
     let parts = token.split_once('.').filter(|(_, signature)| !signature.contains('.'));
     let (payload, signature) = parts.ok_or("malformed token")?;
@@ -221,32 +198,27 @@ fn verify_for(
     if !bool::from(secret.authentication_code(payload).as_bytes().ct_eq(signature.as_bytes())) {
         return Err("invalid token signature");
     }
-    let payload = parse_payload(payload).ok_or(INVALID_PAYLOAD)?;
-    match payload.get("expiresAt") {
-        // The name in JSON Web Tokens. The token would be valid for ever.
-        None | Some(Value::Null) if payload.contains_key("exp") => {
-            return Err("token with exp; expiresAt in milliseconds is expected");
-        }
-        None | Some(Value::Null) => {}
-        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
-        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at < MIN_MILLISECONDS) => {
+    let payload = parse_payload(payload);
+    // The name in JSON Web Tokens. The token would be valid for ever.
+    let has_exp = payload.as_ref().is_some_and(|payload| payload.contains_key("exp"));
+    let claims = payload.and_then(|payload| serde_json::from_value::<Claims>(Value::Object(payload)).ok());
+    let claims = claims.ok_or("invalid token payload")?;
+    match claims.expires_at.as_ref().and_then(serde_json::Number::as_f64) {
+        None if has_exp => return Err("token with exp; expiresAt in milliseconds is expected"),
+        Some(at) if at <= now_ms as f64 && at < MIN_MILLISECONDS => {
             return Err("expired token: expiresAt is in seconds; milliseconds are expected");
         }
-        Some(Value::Number(_)) => return Err("expired token"),
-        Some(_) => return Err("invalid token payload: expiresAt is not a number"),
+        Some(at) if at <= now_ms as f64 => return Err("expired token"),
+        _ => {}
     }
-    let named = payload.get("audience").filter(|named| !named.is_null());
-    if named.map_or(audience != Audience::default(), |named| named != audience.name()) {
+    if claims.audience.unwrap_or_default() != audience {
         return Err("token for another audience");
     }
-    if payload.get("room").is_none_or(|named| named != room) {
-        return Err("token for another room");
-    }
-    Ok(payload)
+    if claims.room == room { Ok(claims) } else { Err("token for another room") }
 }
 
 /// Decodes the first part of a token, which must be a JSON object. Deserialized directly, [`Claims`] would also accept an array.
 fn parse_payload(payload: &str) -> Option<Map<String, Value>> {
     let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    if json::value_count(&payload) > MAX_TOKEN_VALUES { None } else { serde_json::from_str(&payload).ok() }
+    if JsonSize::of(&payload).values > MAX_TOKEN_VALUES { None } else { serde_json::from_str(&payload).ok() }
 }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::connection_context::{ConnectionContext, MAX_JOIN_DEBT, MAX_LIST_DEBT};
+use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::dialect::Dialect;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
-use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, RoomCall, Roster};
+use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, Roster};
 use super::rooms::{Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
@@ -67,14 +67,21 @@ pub struct WebRtcRoomInfo<'a> {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(super) enum ClientMessage<'a> {
     /// Sends a session description offer to another participant.
+    #[schema(example = json!({"type": "offer", "targetUserId": "bob", "sdp": {"type": "offer", "sdp": "v=0\r\n"}}))]
     Offer(#[schema(inline)] SentDescription<'a>),
     /// Sends the answer to an offer.
+    #[schema(example = json!({"type": "answer", "targetUserId": "bob", "sdp": {"type": "answer", "sdp": "v=0\r\n"}}))]
     Answer(#[schema(inline)] SentDescription<'a>),
     /// Sends an ICE candidate to another participant.
+    #[schema(example = json!({"type": "ice-candidate", "targetUserId": "bob", "candidate": {
+        "candidate": "candidate:1 1 udp 2130706431 192.168.1.5 5000 typ host", "sdpMid": "0", "sdpMLineIndex": 0
+    }}))]
     IceCandidate(#[schema(inline)] SentCandidate<'a>),
     /// Ends the call with another participant.
+    #[schema(example = json!({"type": "call-ended", "targetUserId": "bob"}))]
     CallEnded(#[schema(inline)] EndedCall<'a>),
     /// Sends a change of state, such as a muted microphone, to all other participants.
+    #[schema(example = json!({"type": "participant-update", "updates": {"muted": true}}))]
     ParticipantUpdate(#[schema(inline)] SentUpdate<'a>),
     /// Requests the list of participants.
     RequestParticipants,
@@ -148,11 +155,16 @@ fn deserialize_present<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Op
     <&RawValue>::deserialize(value).map(Some)
 }
 
-/// A message from the server.
+/// Messages with which participants of a room exchange offers, answers and ICE candidates. The URL selects the room and the user. `/ws` is
+/// equivalent to `/`. The server ignores invalid messages, and messages to participants that are not in the room, or with `--strict` answers
+/// them with an error.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(super) enum ServerMessage<'a> {
     /// The connection has joined the room of its URL.
+    #[schema(example = json!({
+        "type": "welcome", "roomId": "standup", "userId": "bob", "participants": some_participants(2)
+    }))]
     #[serde(rename_all = "camelCase")]
     Welcome {
         /// The room.
@@ -163,16 +175,21 @@ pub(super) enum ServerMessage<'a> {
         participants: Vec<&'a Participant>,
     },
     /// The other participants, after `welcome`. Not sent if the receiver is alone.
+    #[schema(example = json!({"type": "existing-participants", "participants": some_participants(1)}))]
     ExistingParticipants {
         /// The participants without the receiver, in the order of joining.
         participants: Vec<&'a Participant>,
     },
     /// The reply to `request-participants`.
+    #[schema(example = json!({"type": "participants-list", "participants": some_participants(2)}))]
     ParticipantsList {
         /// All participants, including the receiver, in the order of joining.
         participants: Vec<&'a Participant>,
     },
     /// Another participant joined.
+    #[schema(example = json!({
+        "type": "participant-joined", "userId": "bob", "userName": "Bob", "participants": some_participants(2)
+    }))]
     #[serde(rename_all = "camelCase")]
     ParticipantJoined {
         /// The `id` of the new participant.
@@ -183,6 +200,9 @@ pub(super) enum ServerMessage<'a> {
         participants: Vec<&'a Participant>,
     },
     /// A participant left or lost the connection.
+    #[schema(example = json!({
+        "type": "participant-left", "userId": "bob", "userName": "Bob", "participants": some_participants(1)
+    }))]
     #[serde(rename_all = "camelCase")]
     ParticipantLeft {
         /// The `id` of the participant that left.
@@ -195,10 +215,15 @@ pub(super) enum ServerMessage<'a> {
     /// The reply to `ping`.
     Pong,
     /// An offer from another participant.
+    #[schema(example = json!({"type": "offer", "fromUserId": "ann", "sdp": {"type": "offer", "sdp": "v=0\r\n"}}))]
     Offer(#[schema(inline)] RelayedDescription<'a>),
     /// An answer from another participant.
+    #[schema(example = json!({"type": "answer", "fromUserId": "ann", "sdp": {"type": "answer", "sdp": "v=0\r\n"}}))]
     Answer(#[schema(inline)] RelayedDescription<'a>),
     /// An ICE candidate from another participant.
+    #[schema(example = json!({"type": "ice-candidate", "fromUserId": "ann", "candidate": {
+        "candidate": "candidate:1 1 udp 2130706431 192.168.1.5 5000 typ host", "sdpMid": "0", "sdpMLineIndex": 0
+    }}))]
     #[serde(rename_all = "camelCase")]
     IceCandidate {
         /// The `id` of the sender.
@@ -209,12 +234,14 @@ pub(super) enum ServerMessage<'a> {
         candidate: Option<&'a RawValue>,
     },
     /// Another participant ended the call.
+    #[schema(example = json!({"type": "call-ended", "fromUserId": "ann"}))]
     #[serde(rename_all = "camelCase")]
     CallEnded {
         /// The `id` of the sender.
         from_user_id: &'a str,
     },
     /// Another participant changed its state.
+    #[schema(example = json!({"type": "participant-update", "userId": "ann", "updates": {"muted": true}}))]
     #[serde(rename_all = "camelCase")]
     ParticipantUpdate {
         /// The `id` of the sender.
@@ -225,10 +252,18 @@ pub(super) enum ServerMessage<'a> {
         updates: Option<&'a RawValue>,
     },
     /// A message was wrong (only with `--strict`). The connection stays open.
+    #[schema(example = json!({"type": "error", "message": "member `targetUserId` is missing; `to` is unknown"}))]
     Error {
         /// The reason.
         message: &'a str,
     },
+}
+
+fn some_participants(count: usize) -> Vec<Participant> {
+    let users = [("ann", "Ann"), ("bob", "Bob")].into_iter().take(count);
+    let participant =
+        |(id, name)| Participant { id: str::to_owned(id), name: str::to_owned(name), joined_at: 1_795_158_236_849 };
+    users.map(participant).collect()
 }
 
 /// The fields of a relayed `offer` or `answer`.
@@ -262,8 +297,8 @@ impl Room for WebRtcRoom {
         &mut self.roster
     }
 
-    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
-        let Some(left) = self.roster.leave(call, call.conn, &close.leave_reason()) else { return };
+    fn leave(&mut self, call: &mut Call<'_>, close: &ConnectionClose<'_>) {
+        let Some(left) = self.roster.leave(call, call.sender.conn, &close.leave_reason()) else { return };
         let message = ServerMessage::ParticipantLeft {
             user_id: &left.id,
             user_name: &left.name,
@@ -291,12 +326,12 @@ impl WebRtcRoom {
     }
 
     /// Adds a participant, in place of the one with the same id if there is one. The error is the reason of the rejection.
-    fn enter(&mut self, call: &mut RoomCall<'_>, participant: Participant) -> Result<(), &'static str> {
+    fn enter(&mut self, call: &mut Call<'_>, participant: Participant) -> Result<(), &'static str> {
         let previous = self.find(&participant.id).map(|member| member.conn);
-        if previous.is_none() && self.roster.list.len() >= call.state.limits.max_webrtc_members {
+        if previous.is_none() && self.roster.list.len() >= call.server.limits.max_webrtc_members {
             return Err("Room is full");
         }
-        if !call.state.may_request(call.now, call.source, MAX_JOIN_DEBT) {
+        if !call.may_request(MAX_JOIN_DEBT) {
             return Err("Too many requests");
         }
         if let Some(previous) = previous {
@@ -305,7 +340,7 @@ impl WebRtcRoom {
             call.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
         }
         self.roster.join(call, participant, false);
-        let (conn, participants) = (call.conn, self.participants());
+        let (conn, participants) = (call.sender.conn, self.participants());
         let Some((Participant { id: user_id, name: user_name, .. }, others)) = participants.split_last() else {
             return Ok(());
         };
@@ -321,46 +356,40 @@ impl WebRtcRoom {
         Ok(())
     }
 
-    /// Handles a message of `bytes` bytes.
-    fn on_message(
-        &self,
-        call: &mut RoomCall<'_>,
-        message: ClientMessage<'_>,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        let sender = self.roster.find(call.conn).ok_or(MessageError::NOT_IN_ROOM)?;
+    /// Handles a message.
+    fn on_message(&self, call: &mut Call<'_>, message: ClientMessage<'_>) -> Result<(), MessageError> {
+        let sender = self.roster.find(call.sender.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let from_user_id = sender.data.id.as_str();
         let is_description_missing = matches!(
             message,
             ClientMessage::Offer(SentDescription { sdp: None, .. })
                 | ClientMessage::Answer(SentDescription { sdp: None, .. })
         );
-        let (message_type, target, relayed) = match message {
+        let (target, relayed) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
-                ("offer", target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
+                (target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
             }
             ClientMessage::Answer(SentDescription { target_user_id, sdp }) => {
-                ("answer", target_user_id, ServerMessage::Answer(RelayedDescription { from_user_id, sdp }))
+                (target_user_id, ServerMessage::Answer(RelayedDescription { from_user_id, sdp }))
             }
             ClientMessage::IceCandidate(SentCandidate { target_user_id, candidate }) => {
-                ("ice-candidate", target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
+                (target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
             }
             ClientMessage::CallEnded(EndedCall { target_user_id }) => {
-                ("call-ended", target_user_id, ServerMessage::CallEnded { from_user_id })
+                (target_user_id, ServerMessage::CallEnded { from_user_id })
             }
             ClientMessage::ParticipantUpdate(SentUpdate { updates }) => {
                 let message = ServerMessage::ParticipantUpdate { user_id: from_user_id, updates };
-                let receivers = call.send(self.roster.others(call.conn), &message);
-                self.roster.log_message("participant-update", call.conn, receivers, bytes);
+                call.send(self.roster.others(call.sender.conn), &message);
                 return Ok(());
             }
             ClientMessage::RequestParticipants => {
-                if !call.state.may_request(call.now, call.source, MAX_LIST_DEBT) {
+                if !call.may_request(MAX_LIST_DEBT) {
                     call.effects.counters.add_limited();
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
                 let message = ServerMessage::ParticipantsList { participants: self.participants() };
-                call.send_requested([call.conn], || to_json(&message));
+                call.send_requested([call.sender.conn], || to_json(&message));
                 return Ok(());
             }
             ClientMessage::Ping => {
@@ -373,18 +402,17 @@ impl WebRtcRoom {
             return has_just_left.then_some(()).ok_or(MessageError::ignored("targetUserId is not in the room"));
         };
         call.send([target.conn], &relayed);
-        self.roster.log_message(message_type, call.conn, 1, bytes);
         // Without `--strict`, some clients may do without it.
-        let is_wrong = call.state.limits.is_strict && is_description_missing;
+        let is_wrong = call.server.limits.is_strict && is_description_missing;
         if is_wrong { Err(MessageError::ignored("member `sdp` is missing")) } else { Ok(()) }
     }
 }
 
 impl WebRtcDialect {
     /// Handles a message.
-    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = ClientMessage::parse(text)?;
-        let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, text.len()));
+        let called = self.rooms.call_own(call, |room, call| room.on_message(call, message));
         called.ok_or(MessageError::NOT_IN_ROOM)?
     }
 
@@ -408,8 +436,8 @@ impl WebRtcDialect {
     }
 
     /// Adds a new connection to its room, or closes the connection.
-    pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: WebRtcParams) {
-        let limits = &ctx.state.limits;
+    pub(super) fn on_connect(&self, call: &mut Call<'_>, params: WebRtcParams) {
+        let limits = &call.server.limits;
         let WebRtcParams { room_id, user_id: user, user_name: name, .. } = &params;
         let values = [
             (room_id, MAX_WEBRTC_ROOM_BYTES, "Missing required parameter roomId", "Parameter roomId too long"),
@@ -417,18 +445,18 @@ impl WebRtcDialect {
             (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
         ];
         if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
-            return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
+            return call.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
         }
         if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
-            return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
+            return call.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
         }
         // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
         if limits.webrtc_requires_token
-            && let Err(reason) = check_token(limits, &params, ctx.now.unix_ms())
+            && let Err(reason) = check_token(limits, &params, call.now.unix_ms())
         {
-            return ctx.reject_token(reason);
+            return call.reject_token(reason);
         }
-        let (unix_ms, source) = (ctx.now.unix_ms(), ctx.source);
+        let (unix_ms, source) = (call.now.unix_ms(), call.sender.source);
         let WebRtcParams { room_id, user_id: id, user_name: name, .. } = params;
         let participant = Participant { id, name, joined_at: unix_ms };
         let mut has_too_many_rooms = false;
@@ -436,13 +464,13 @@ impl WebRtcDialect {
             let found = directory.find(&room_id);
             has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
             let room = |key| WebRtcRoom { roster: Roster::new(key, vec![room_id.clone()], None, unix_ms), left_at: 0 };
-            (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(Some(source), room)))
+            (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(room)))
         };
-        let entered = self.rooms.call(ctx, locate, |room, call| room.enter(call, participant));
+        let entered = self.rooms.call(call, locate, |room, call| room.enter(call, participant));
         if has_too_many_rooms {
-            ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
+            call.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
         } else if let Some(Err(reason)) = entered {
-            ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, reason);
+            call.reject_and_close(CloseCode::TRY_AGAIN_LATER, reason);
         }
     }
 }

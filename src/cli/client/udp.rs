@@ -396,9 +396,7 @@ impl UdpClient<'_> {
 fn is_transient(failure: &Failure) -> bool {
     let error = &failure.error;
     let room = error.downcast_ref().is_some_and(|error| match error {
-        RoomSessionError::Room(error) => {
-            matches!(error, RoomError::NotFound { .. } | RoomError::NoPeer(_))
-        }
+        RoomSessionError::Room(error) => matches!(error, RoomError::Missing(_)),
         error => matches!(error, RoomSessionError::Connect(error) if error.is_transient()),
     });
     let is_missing = error.downcast_ref().is_some_and(|error| !matches!(error, ResolveError::Zone(_)));

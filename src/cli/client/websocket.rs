@@ -64,8 +64,7 @@ impl WebSocketSession<'_> {
         let start = RunResults { websocket: Some(websocket.clone()), ..client.plan(&url) };
         let (observer, monitor) = self.report.monitor_run(count, start, client.live_figures())?;
         let client = client.with_observer(Box::new(observer));
-        let (running, still_open) =
-            connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
+        let running = connections.spawn(client, stop.clone(), self.spin).context("cannot start a thread")?;
         let mut finished = monitor.wait(running, stop);
         websocket.clock_offset = finished.client.workload.clock_offset();
         websocket.server_error = finished.client.workload.server_error.take();
@@ -81,7 +80,6 @@ impl WebSocketSession<'_> {
         }
         let mut finished = finished.into_run(&url, run_error, stop, &mut ());
         (finished.run.websocket, finished.run.readiness_wait) = (Some(websocket), readiness_wait);
-        finished.close = Box::new(move || still_open.into_iter().for_each(ProbeConnections::close));
         Ok(finished)
     }
 }

@@ -21,10 +21,9 @@ use crate::cli::values::{
 };
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::{files, os};
-use crate::rate_limit::WindowLimit;
+use crate::rate_limit::RequestRate;
 use crate::signaling::broadcast::{
-    BroadcastSettings, ChatRoom, DEFAULT_BANNED_WORDS, DEFAULT_MAX_PAYLOAD_BYTES, DeclaredRoom, Envelope,
-    MAX_BROADCAST_DELAY, RadioRoom, RoomHandlers,
+    BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DeclaredRoom, Envelope, MAX_BROADCAST_DELAY, RadioRoom, RoomHandlers,
 };
 use crate::signaling::token::Secret;
 use crate::signaling::{Dialect, SignalingLimits, is_valid_room_name};
@@ -105,11 +104,11 @@ pub(crate) struct BroadcastArgs {
 
     /// Maximum token requests per source address, as N/TIME (10/15m), or off
     #[arg(long, hide = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().token_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
-    rate_limit_token: OrOff<WindowLimit>,
+    rate_limit_token: OrOff<RequestRate>,
 
     /// Maximum HTTP posts per source address, as N/TIME (10/15m), or off
     #[arg(long, hide = true, env = "RATE_LIMIT_POST", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = BroadcastHttpConfig::default().post_limit.map_or_else(String::new, format_request_rate), help_heading = HEADING)]
-    rate_limit_post: OrOff<WindowLimit>,
+    rate_limit_post: OrOff<RequestRate>,
 }
 
 impl BroadcastArgs {
@@ -141,7 +140,6 @@ impl BroadcastArgs {
             idle_timeout: self.idle_timeout,
             max_connection_age: self.max_conn_age,
             max_payload_bytes: usize::try_from(self.max_payload).unwrap_or(usize::MAX),
-            ..BroadcastSettings::default()
         };
         limits.webrtc_requires_token = self.webrtc.requires_token();
         Ok(())
@@ -151,7 +149,6 @@ impl BroadcastArgs {
     pub(crate) fn room_handlers(&self) -> anyhow::Result<RoomHandlers> {
         let mut handlers = RoomHandlers::default();
         handlers.insert("radio", RadioRoom::new(self.radio_delay, self.broadcast_envelope));
-        handlers.insert("chat", ChatRoom::new(DEFAULT_BANNED_WORDS.split(',')));
         if let Some(directory) = &self.rooms {
             for (room, handler) in read_room_files(directory)? {
                 info!(target: "signaling", room, directory = %directory.display(), "room declared");

@@ -1,7 +1,6 @@
 //! Secrets, logins and certificates as options. A secret comes from a file, the environment or the command line.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +12,7 @@ use tracing::info;
 
 use crate::cli::file_arguments::InputFile;
 use crate::cli::output::Failure;
-use crate::io::http::login::{Credentials, DEFAULT_USER_NAME, Login};
+use crate::io::http::login::{DEFAULT_USER_NAME, Login};
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::identity::ServerIdentity;
@@ -95,6 +94,9 @@ pub(crate) fn read_hmac_secret(given: Option<&SecretArg>) -> Result<Option<Secre
 
 const HEADING_LOGIN: &str = "Login";
 
+/// Length of a random password, which cannot be guessed and is still short enough to type.
+const RANDOM_PASSWORD_BYTES: usize = 16;
+
 /// Login to /docs, /console and /admin.
 #[derive(clap::Args)]
 pub(crate) struct LoginArgs {
@@ -104,49 +106,52 @@ pub(crate) struct LoginArgs {
 
     /// Password for pages such as /console
     ///
-    /// Without a password, a server on a terminal prints a URL that logs a browser on this machine in. Without a terminal, every login is
-    /// rejected. With @FILE, the password is the content of a file. Other users of this machine can see the command line: prefer @FILE or
-    /// the environment.
+    /// Without a password, a server on a terminal prints a random one. Without a terminal, every login is rejected. With @FILE, the password
+    /// is the content of a file. Other users of this machine can see the command line: prefer @FILE or the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD|@FILE", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<SecretArg>,
 }
 
 impl LoginArgs {
-    pub(crate) fn password(&self) -> Result<Option<String>, Failure> {
-        self.docs_password.as_ref().map(|password| password.read("--docs-password")).transpose()
+    pub(crate) fn read(&self) -> Result<Operator, Failure> {
+        let password = self.docs_password.as_ref().map(|password| password.read("--docs-password")).transpose()?;
+        Ok(Operator { name: self.docs_username.clone(), password })
+    }
+}
+
+/// The name and the password of the operator, if one is given.
+pub(crate) struct Operator {
+    name: String,
+    password: Option<String>,
+}
+
+impl Operator {
+    /// For a server without [`LoginArgs`], from their variables.
+    pub(crate) fn from_environment() -> Result<Self, Failure> {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let name = variable("DOCS_USERNAME").unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
+        let name = parse_username(&name).map_err(|error| Failure::usage(format!("DOCS_USERNAME: {error}")))?;
+        let password = variable("DOCS_PASSWORD").map(|password| SecretArg(password).read("DOCS_PASSWORD"));
+        Ok(Self { name, password: password.transpose()? })
     }
 
-    /// The login of a server at `address`, whose pages have the URL `pages`.
-    pub(crate) fn login(&self, password: Option<&str>, address: SocketAddr, pages: &str) -> Login {
-        match password {
-            Some(password) => Login::new(Credentials::new(&self.docs_username, password)),
-            None => login_without_password(address, pages),
+    /// The login of the server whose page is at the URL `page`. Without a password, it is a random one that the terminal shows, or there is
+    /// none.
+    pub(crate) fn login(&self, page: &str) -> Login {
+        let Self { name, password } = self;
+        if let Some(password) = password {
+            return Login::new(name, password);
         }
+        let password = URL_SAFE_NO_PAD.encode(&os::random_secret()[..RANDOM_PASSWORD_BYTES]);
+        // Not logged: a log may be stored or forwarded. Not part of the URL: from such a page, scripts cannot request relative URLs.
+        if io::stderr().is_terminal()
+            && writeln!(io::stderr(), "Login at {page}: user name {name}, password {password}").is_ok()
+        {
+            return Login::new(name, &password);
+        }
+        info!(target: "http", %page, "no password is set, so pages that need a login reject every request; set DOCS_PASSWORD");
+        Login::default()
     }
-}
-
-/// The login of a server without options for it, from the variables of [`LoginArgs`].
-pub(crate) fn login_from_environment() -> Result<Login, Failure> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let Some(password) = variable("DOCS_PASSWORD") else { return Ok(Login::default()) };
-    let name = variable("DOCS_USERNAME").unwrap_or_else(|| DEFAULT_USER_NAME.to_owned());
-    let name = parse_username(&name).map_err(|error| Failure::usage(format!("DOCS_USERNAME: {error}")))?;
-    Ok(Login::new(Credentials::new(&name, &SecretArg(password).read("DOCS_PASSWORD")?)))
-}
-
-/// The login of a server without a configured password: a random password, if the operator can read it and use it on this machine.
-pub(crate) fn login_without_password(address: SocketAddr, pages: &str) -> Login {
-    let ip = address.ip().to_canonical();
-    let token = URL_SAFE_NO_PAD.encode(*os::random_secret());
-    // Not logged: a log may be stored or forwarded.
-    let is_printed = (ip.is_loopback() || ip.is_unspecified())
-        && io::stderr().is_terminal()
-        && writeln!(io::stderr(), "Console, on this machine only: {pages}/console?token={token}").is_ok();
-    if is_printed {
-        return Login::with_random_password(&token, pages.starts_with("https"));
-    }
-    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD (--with-signaling has no password)");
-    Login::default()
 }
 
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).

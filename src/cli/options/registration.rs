@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::credentials::{TrustArgs, login_without_password};
+use super::credentials::{Operator, TrustArgs};
 use super::signaling_limits;
 use crate::address::{HostPort, ParseHostError, url_authority, without_zone};
 use crate::cli::output::{Failure, ensure_usage};
@@ -30,7 +30,7 @@ use crate::io::signaling::registration::{AdvertisedAddress, Registration, StunRe
 use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::memory_budget::MemoryBudget;
-use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
+use crate::signaling::client::{EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::{Dialect, Hub, SignalingLimits};
 
@@ -158,13 +158,14 @@ impl PreparedRegistration<'_> {
         memory_budget: Arc<MemoryBudget>,
         moqt_url: Option<MoqtUrl>,
         is_strict: bool,
+        operator: &Operator,
         stop: &StopToken,
     ) -> anyhow::Result<Option<ServerThread>> {
         let Some((listener, address)) = self.server.take() else { return Ok(None) };
         let dialects = vec![Dialect::Jamjam];
         info!(target: "signaling", "server listening on ws://{}", url_authority(&address));
         let pages = log_signaling_urls(address, None, &dialects);
-        let login = Arc::new(login_without_password(address, &pages));
+        let login = Arc::new(operator.login(&format!("{pages}/console")));
         let hub = Hub::new(SignalingLimits { dialects, is_strict, ..SignalingLimits::default() }, os::random_u64s());
         let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
         let options = SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
@@ -199,8 +200,7 @@ impl PreparedRegistration<'_> {
             drop(sender);
         }
         let link_key = link_key.filter(|_| !self.options.no_link_key).map(|key| STANDARD.encode(key));
-        let addresses = AddressCandidates::default();
-        let participant = EchoParticipant::new(&self.options.room_name, delay, addresses, link_key);
+        let participant = EchoParticipant::new(&self.options.room_name, delay, link_key);
         // Determined again before each attempt to connect, because the URL of a signaling server in this process contains this machine's address,
         // which changes when the machine changes networks.
         let url = Box::new(move || {
@@ -210,6 +210,7 @@ impl PreparedRegistration<'_> {
         let device = DeviceKey::from_seed(&os::random_secret());
         let (tls, address) = (self.tls, self.own);
         let (first_room, room) = sync_channel(1);
+        let first_room = Some(first_room);
         let registration = Registration { url, tls, device, participant, address, stun, mapped_address, first_room };
         registration.spawn(stop).context("cannot start a thread")?;
         Ok(room)

@@ -22,7 +22,7 @@ use crate::io::signaling::client::{RoomSession, RoomSessionError};
 use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::{files, os};
-use crate::signaling::client::{RoomClient, RoomError};
+use crate::signaling::client::RoomClient;
 use crate::signaling::device::DeviceKey;
 
 const HEADING_ROOM: &str = "Room target (instead of a host)";
@@ -137,7 +137,6 @@ impl Room<'_> {
                 signal,
                 format_args!("interrupted while joining a room on {url}; nothing was sent"),
             ),
-            RoomSessionError::Room(error @ RoomError::TooFewPlaces(_)) => Failure::usage(error),
             error => anyhow::Error::from(error).context(format!("cannot join a room on {url}")).into(),
         })
     }

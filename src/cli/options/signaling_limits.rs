@@ -17,7 +17,7 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::signaling::SignalingServerConfig;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
-use crate::rate_limit::WindowLimit;
+use crate::rate_limit::RequestRate;
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, Hub, NEWER_PATH, ROOM_CODE_DIGITS,
     SignalingLimits,
@@ -27,11 +27,11 @@ use crate::units::{InvalidValue, parse_or_off};
 
 pub(crate) const HEADING_LIMITS: &str = "Limits";
 
-const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
-const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
+pub(crate) const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+pub(crate) const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
 
 /// Maximum rate of new connections per source address. All permitted connections of an address can be opened again at once.
-const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: Duration::from_secs(10) };
+pub(crate) const DEFAULT_CONNECTION_RATE: RequestRate = RequestRate { count: 300, period: Duration::from_secs(10) };
 
 #[derive(clap::Args)]
 pub(crate) struct ConnectionLimitArgs {
@@ -51,7 +51,7 @@ pub(crate) struct ConnectionLimitArgs {
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
     #[arg(long, hide = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = or_off(parse_request_rate), default_value = format_request_rate(DEFAULT_CONNECTION_RATE), help_heading = HEADING_LIMITS)]
-    rate_limit_connections: OrOff<WindowLimit>,
+    rate_limit_connections: OrOff<RequestRate>,
 
     /// Use X-Forwarded-For [default: off]
     ///

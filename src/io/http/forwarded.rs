@@ -3,15 +3,14 @@
 //! Each proxy appends the address from which it received the request. Entries further to the left come from the client or from proxies that
 //! are not trusted, so they may be forged.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use axum::http::uri::Authority;
 
 use crate::address::Cidr;
-use crate::io::http::request_host::RequestHost;
 
 /// Which proxies may report the address of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +56,14 @@ pub fn has_https_proxy(headers: &HeaderMap) -> bool {
     first_entry(headers, "x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
 }
 
-/// The host and port that the client requested from the first proxy, if they are valid.
-pub fn forwarded_host(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    first_entry(headers, "x-forwarded-host").and_then(RequestHost::parse).map(|host| host.text.into())
+/// The host and port that the client requested, if they are valid. With `is_forwarded`, a proxy may name them.
+pub fn requested_host(headers: &HeaderMap, is_forwarded: bool) -> Option<&str> {
+    let is_host = |text: &&str| !text.contains('@') && text.parse::<Authority>().is_ok();
+    let forwarded = first_entry(headers, "x-forwarded-host").filter(|_| is_forwarded);
+    forwarded.filter(is_host).or_else(|| first_entry(headers, "host").filter(is_host))
 }
 
-/// The entry of the first proxy. A client can forge it, but only for the response that it receives itself.
+/// The first entry, which is that of the first proxy. A client can forge it, but only for the response that it receives itself.
 fn first_entry<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()?.split(',').next().map(str::trim)
 }

@@ -1,149 +1,64 @@
 //! Login for the pages of the operator: HTTP Basic authentication (RFC 7617) with one user name and one password.
 //!
-//! Without a configured password, a server on a terminal has a random one for this start, and prints it as part of a URL. The random
-//! password is accepted only on this machine; requests with headers of a proxy do not count as local, because a reverse proxy on this machine
-//! connects from loopback too. The URL gives the browser a cookie that is derived from the password, so that there are no sessions to store.
+//! A browser also adds the stored password to requests that pages of other sites cause. Such requests are rejected before the password is
+//! looked at, so that another site can neither act as the operator nor lock the operator out with wrong passwords. Browsers add
+//! `Sec-Fetch-Site` to each request to a trustworthy URL, and `Origin` to each request that may change something; scripts cannot set these
+//! headers. `Host` needs no rule: if the name of another site resolves to this server (DNS rebinding), a browser sends no password, because
+//! it stores passwords by origin.
 //!
-//! Secrets are compared in constant time. An address with too many failed logins has to wait even if the password is right, so that an attacker
-//! cannot try passwords without a limit.
+//! An address with too many failed logins has to wait even if the password is right, so that an attacker cannot try passwords without a limit.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-use thiserror::Error;
+use base64::engine::general_purpose::STANDARD;
 use tracing::warn;
 
+use crate::address::source_network;
 use crate::io::clock;
 use crate::io::connection_permit::MAX_LIMITED_SOURCES;
+use crate::io::http::body;
 use crate::io::http::connection_info::ConnectionInfo;
-use crate::io::http::request_host::RequestHost;
-use crate::io::http::{body, csrf};
 use crate::lock::lock;
-use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
+use crate::signaling::token::Secret;
 use crate::time::Time;
 
-const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
+/// Default user name.
+pub const DEFAULT_USER_NAME: &str = "admin";
 
-/// A 401 response must contain a challenge (RFC 9110, section 15.5.2). For `Basic`, browsers would request a password, which the operator
-/// does not have. For this unknown scheme, browsers show the response, which explains the login.
-const TOKEN_CHALLENGE: HeaderValue = HeaderValue::from_static("Token realm=\"docs\"");
+/// Maximum number of failed logins per address. Above, each login from the address is rejected until one is available again.
+pub const FAILURE_RATE: RequestRate = RequestRate { count: 20, period: Duration::from_secs(15 * 60) };
+
+/// A 401 response must contain a challenge (RFC 9110, section 15.5.2).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
 
 /// Browsers may store a page, but have to revalidate it, which requires the login again.
 const CACHE_CONTROL_PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// Headers that reverse proxies add.
-const PROXY_HEADERS: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+/// The response to a link on a page of another site. An empty reference means the URL of this page itself, and following it is a request of
+/// this site.
+const OTHER_SITE_PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+    <title>Link from another site</title>\n<p>A page of another site led here, so your login was not used. <a href=\"\">Open this page</a>\n";
 
-/// Where a request comes from.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestSource {
-    /// The client's address, which a trusted proxy may have reported.
-    pub address: IpAddr,
-    /// Whether a trusted proxy reported the address.
-    pub is_forwarded: bool,
-}
-
-impl From<&ConnectionInfo> for RequestSource {
-    fn from(client: &ConnectionInfo) -> Self {
-        Self { address: client.source.ip(), is_forwarded: client.is_forwarded }
-    }
-}
-
-/// A user name and its password, stored as a SHA-256 digest. A name contains no colon (RFC 7617, section 2).
-#[derive(Clone)]
-pub struct Credentials([u8; 32]);
-
-impl Credentials {
-    /// The name must not contain a colon.
-    pub fn new(name: &str, password: &str) -> Self {
-        Self(Sha256::digest(format!("{name}:{password}")).into())
-    }
-
-    /// Parses the `Authorization` header. A repeated header is not accepted.
-    fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
-        let header = values.next().filter(|_| values.next().is_none())?;
-        let (scheme, encoded) = header.to_str().ok()?.trim().split_once(' ')?;
-        let pair = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())??;
-        Some(Self(Sha256::digest(pair).into()))
-    }
-}
-
-/// Limit of failed logins per address. After that many failed logins, each login from the address is rejected until the period has passed
-/// since the first of them.
-const FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
-
-/// Default user name, which a random password has too.
-pub const DEFAULT_USER_NAME: &str = "admin";
-
-/// Why a login is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum LoginError {
-    /// The server has no password.
-    #[error("Login disabled, because no password is set: start the server with DOCS_PASSWORD")]
-    Disabled,
-    /// There is no `Authorization` header.
-    #[error("Login required")]
-    Missing,
-    /// The name, the password or the header is wrong.
-    #[error("Wrong name or password")]
-    Invalid,
-    /// There is only a random password, and the request has neither the password nor its cookie, or comes from another machine.
-    #[error(
-        "Login required: on the machine of the server, open the URL with a token that the server printed at startup. For other \
-         machines, start signaling-server with DOCS_PASSWORD"
-    )]
-    TokenRequired,
-    /// Too many failed logins from this address. Contains the time until the next attempt is allowed.
-    #[error("Too many failed logins, please try again later")]
-    RateLimited(Duration),
-}
-
-impl IntoResponse for LoginError {
-    fn into_response(self) -> Response {
-        let challenge = match self {
-            Self::Missing | Self::Invalid => BASIC_CHALLENGE,
-            Self::Disabled | Self::TokenRequired => TOKEN_CHALLENGE,
-            Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
-        };
-        let response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
-        ([(header::WWW_AUTHENTICATE, challenge)], response).into_response()
-    }
-}
-
-/// A server's login, with its attempt limit. `Debug` prints no secret.
+/// A server's login, with its limit on failed logins.
+#[derive(Debug)]
 pub struct Login {
-    credentials: Option<Credentials>,
-    /// The value of the cookie, if the password is random.
-    cookie: Option<String>,
-    /// Whether browsers send the cookie over TLS only.
-    is_tls: bool,
-    /// Failed logins by address: first those of the operator, then those that pages of other origins cause. Such a page can send wrong
-    /// passwords with the operator's browser, and must not lock the operator out.
-    failed_attempts: [Mutex<WindowLimiter>; 2],
+    /// `NAME:PASSWORD` in base64, as clients send it.
+    credentials: Option<Secret>,
+    failures: Mutex<KeyedGcra<IpAddr>>,
     /// Rejected logins with a wrong name or password.
     pub failed: AtomicU64,
-    /// Logins rejected without a check, because there were too many failed logins from their address.
+    /// Logins rejected because there were too many failed logins from their address.
     pub rate_limited: AtomicU64,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Login")
-    }
 }
 
 /// Rejects every login.
@@ -151,9 +66,7 @@ impl Default for Login {
     fn default() -> Self {
         Self {
             credentials: None,
-            cookie: None,
-            is_tls: false,
-            failed_attempts: [(); 2].map(|()| Mutex::new(WindowLimiter::new(FAILURE_LIMIT, MAX_LIMITED_SOURCES))),
+            failures: Mutex::new(KeyedGcra::new(Gcra::with_request_rate(FAILURE_RATE), MAX_LIMITED_SOURCES)),
             failed: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
         }
@@ -161,96 +74,73 @@ impl Default for Login {
 }
 
 impl Login {
-    /// Accepts a name and a password.
-    pub fn new(credentials: Credentials) -> Self {
+    /// Accepts a name, which must not contain a colon (RFC 7617, section 2), and a password.
+    pub fn new(name: &str, password: &str) -> Self {
+        let credentials = Secret::new(&STANDARD.encode(format!("{name}:{password}")));
         Self { credentials: Some(credentials), ..Self::default() }
     }
 
-    /// Accepts the random password of this start, on this machine only.
-    pub fn with_random_password(password: &str, is_tls: bool) -> Self {
-        // A digest does not reveal the random text.
-        let cookie = URL_SAFE_NO_PAD.encode(Sha256::digest(format!("cookie {password}")));
-        Self { cookie: Some(cookie), is_tls, ..Self::new(Credentials::new(DEFAULT_USER_NAME, password)) }
-    }
-
-    /// Checks the login of a request: the cookie, or a name and a password. A request without a login does not count as a failed login.
-    /// Nor does a wrong cookie: after a restart of the server, an open console would send an old cookie every second.
-    pub fn check(&self, headers: &HeaderMap, client: RequestSource, now: Time) -> Result<(), LoginError> {
-        let missing = match &self.cookie {
-            Some(_) if !is_local(headers, client) => return Err(LoginError::TokenRequired),
-            Some(cookie) if has_cookie(headers, cookie) => return Ok(()),
-            Some(_) => LoginError::TokenRequired,
-            None if self.credentials.is_none() => return Err(LoginError::Disabled),
-            None => LoginError::Missing,
-        };
-        if !headers.contains_key(header::AUTHORIZATION) {
-            return Err(missing);
+    /// The response to a request that may not reach its handler. Only a wrong name or password counts as a failed login, not its absence.
+    pub fn rejection(&self, method: &Method, headers: &HeaderMap, address: IpAddr, now: Time) -> Option<Response> {
+        if is_from_other_site(headers) {
+            return Some(reject_other_site(method, headers));
         }
-        self.check_credentials(Credentials::from_headers(headers), headers, client, now)
-    }
-
-    /// Exchanges the token in the URL, which is the random password, for the value of the `Set-Cookie` header.
-    fn redeem(&self, token: &str, headers: &HeaderMap, client: RequestSource, now: Time) -> Result<String, LoginError> {
-        let Some(cookie) = self.cookie.as_ref().filter(|_| is_local(headers, client)) else {
-            return Err(LoginError::TokenRequired);
+        let Some(credentials) = &self.credentials else {
+            let error = "Login disabled, because no password is set: start the server with DOCS_PASSWORD";
+            return Some(body::error_response(StatusCode::FORBIDDEN, error));
         };
-        self.check_credentials(Some(Credentials::new(DEFAULT_USER_NAME, token)), headers, client, now)?;
-        // Browsers send cookies to all ports of a host. With the port in the name, servers on one host do not replace each other's cookies.
-        let port = RequestHost::requested(headers).map_or(80, |host| host.port_or(80));
-        let secure = if self.is_tls { "; Secure" } else { "" };
-        Ok(format!("jamjam-dev-{port}={cookie}; HttpOnly; SameSite=Strict; Path=/{secure}"))
-    }
-
-    /// Compares credentials, and counts and logs a rejection.
-    fn check_credentials(
-        &self,
-        given: Option<Credentials>,
-        headers: &HeaderMap,
-        RequestSource { address, .. }: RequestSource,
-        now: Time,
-    ) -> Result<(), LoginError> {
-        let failed = &self.failed_attempts[usize::from(csrf::is_cross_origin(headers))];
-        let mut failed = lock(failed);
-        let right = self.credentials.as_ref();
-        let is_right = given.zip(right).is_some_and(|(given, right)| given.0.ct_eq(&right.0).into());
-        let (count, reason) = match failed.retry_after(now, address) {
-            Some(wait) => (&self.rate_limited, LoginError::RateLimited(wait)),
-            None if is_right => return Ok(()),
+        let Some(given) = headers.get(header::AUTHORIZATION) else { return Some(challenge("Login required")) };
+        let given = given.to_str().unwrap_or_default().split_once(' ');
+        let is_right = given.is_some_and(|(scheme, given)| {
+            scheme.eq_ignore_ascii_case("basic") && credentials.matches(given.trim_ascii())
+        });
+        let network = source_network(address);
+        let mut failures = lock(&self.failures);
+        let wait = Some(failures.wait(now, network)).filter(|wait| !wait.is_zero());
+        let (count, error) = match wait {
+            None if is_right => return None,
             None => {
-                let _ = failed.check(now, address);
-                let is_random = self.cookie.is_some();
-                (&self.failed, if is_random { LoginError::TokenRequired } else { LoginError::Invalid })
+                failures.charge(now, network, 1);
+                (&self.failed, "Wrong name or password")
             }
+            Some(_) => (&self.rate_limited, "Too many failed logins, please try again later"),
         };
         count.fetch_add(1, Ordering::Relaxed);
         // The given name and password are not logged. They may be correct except for a typing error.
-        warn!(target: "http", source = %address, reason = %reason, "login rejected");
-        Err(reason)
+        warn!(target: "http", source = %address, reason = %error, "login rejected");
+        Some(wait.map_or_else(|| challenge(error), |wait| body::too_many_requests(error, wait)))
     }
 }
 
-/// Whether one of the cookies has this value. Another server on this host can set a cookie of the same name.
-fn has_cookie(headers: &HeaderMap, value: &str) -> bool {
-    let pairs =
-        headers.get_all(header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let mut given = pairs.filter_map(|pair| pair.split(|byte| *byte == b'=').nth(1));
-    given.any(|given| given.ct_eq(value.as_bytes()).into())
+fn challenge(error: &str) -> Response {
+    ([(header::WWW_AUTHENTICATE, CHALLENGE)], body::error_response(StatusCode::UNAUTHORIZED, error)).into_response()
 }
 
-/// Whether a request comes from this machine: from a loopback address, without a proxy, and to one loopback `Host`. Another site's name
-/// can resolve to loopback (DNS rebinding). The port of `Host` does not matter, because it may be forwarded.
-fn is_local(headers: &HeaderMap, client: RequestSource) -> bool {
-    !client.is_forwarded
-        && client.address.to_canonical().is_loopback()
-        && !PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
-        && RequestHost::requested(headers).is_some_and(RequestHost::is_loopback)
+/// Whether a page of another site caused the request, even by a link. Programs such as curl send none of these headers.
+fn is_from_other_site(headers: &HeaderMap) -> bool {
+    let text = |name: &'static str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), ..) => site != "same-origin" && site != "none",
+        (None, Some(origin), Some(host)) => {
+            origin.strip_prefix("http://").or(origin.strip_prefix("https://")) != Some(host)
+        }
+        (None, origin, _) => origin.is_some(),
+    }
 }
 
-/// Adds `login` and the check for requests that pages of other origins cause to all routes of `router`. Both run before a body is read.
+fn reject_other_site(method: &Method, headers: &HeaderMap) -> Response {
+    if method == Method::GET && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate") {
+        let page = body::page_response("text/html; charset=utf-8", OTHER_SITE_PAGE);
+        return (StatusCode::FORBIDDEN, page).into_response();
+    }
+    body::error_response(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected")
+}
+
+/// Adds `login` to all routes of `router`. It runs before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
     // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
-    router.layer(from_fn_with_state(Arc::clone(login), login_middleware))
+    router.route_layer(from_fn_with_state(Arc::clone(login), login_middleware))
 }
 
 async fn login_middleware(
@@ -259,25 +149,10 @@ async fn login_middleware(
     request: Request,
     next: Next,
 ) -> Response {
-    let (headers, query, now) = (request.headers(), request.uri().query().unwrap_or_default(), clock::monotonic_now());
-    let client = RequestSource::from(&client);
-    let token = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "token").then_some(value));
-    if let Some(token) = token.filter(|_| login.cookie.is_some()) {
-        // The redirect removes the token from the address bar.
-        let cookie = match login.redeem(&token, headers, client, now) {
-            Ok(cookie) => cookie,
-            Err(error) => return error.into_response(),
-        };
-        let headers =
-            [(header::LOCATION, "/console"), (header::SET_COOKIE, &*cookie), (header::CACHE_CONTROL, "no-store")];
-        return (StatusCode::SEE_OTHER, headers).into_response();
-    }
-    let mut response = if let Err(error) = login.check(headers, client, now) {
-        error.into_response()
-    } else if csrf::is_forbidden(request.method(), headers) {
-        body::error_response(StatusCode::FORBIDDEN, "Requests from pages of other sites are rejected")
-    } else {
-        next.run(request).await
+    let now = clock::monotonic_now();
+    let mut response = match login.rejection(request.method(), request.headers(), client.source.ip(), now) {
+        Some(rejection) => rejection,
+        None => next.run(request).await,
     };
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(CACHE_CONTROL_PRIVATE);
     response
@@ -285,200 +160,103 @@ async fn login_middleware(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
-    fn headers(values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (header::AUTHORIZATION, value.parse().expect("a header value"))).collect()
-    }
-
-    fn address(last: u8) -> RequestSource {
-        RequestSource { address: [192, 0, 2, last].into(), is_forwarded: false }
-    }
-
-    fn login() -> Login {
-        Login::new(Credentials::new("admin", "open: sesame ü"))
-    }
+    type Lines<'a> = &'a [(&'static str, &'a str)];
 
     // printf 'admin:open: sesame ü' | base64
-    const RIGHT: &str = "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8";
+    const RIGHT: (&str, &str) = ("authorization", "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8");
+    /// No password.
+    const WRONG: (&str, &str) = ("authorization", "Basic YWRtaW46");
+    const OTHER_SITE: (&str, &str) = ("sec-fetch-site", "cross-site");
 
-    #[test]
-    fn only_the_exact_name_and_password_are_accepted() {
-        let (login, now) = (login(), Time::ZERO);
-        for right in [RIGHT, "basic  YWRtaW46b3Blbjogc2VzYW1lIMO8 ", "BASIC YWRtaW46b3Blbjogc2VzYW1lIMO8"] {
-            assert_eq!(login.check(&headers(&[right]), address(1), now), Ok(()), "{right}");
-        }
-        for wrong in [
-            "",
-            "Basic",
-            "Basic ",
-            "Basic !!!!",
-            // Base64 of `admin`, which has no colon between name and password.
-            "Basic YWRtaW4=",
-            // Base64 of `admin:` (no password), `:open: sesame ü` (no name) and `:` (neither).
-            "Basic YWRtaW46",
-            "Basic Om9wZW46IHNlc2FtZSDDvA==",
-            "Basic Og==",
-            // Base64 of `Admin:open: sesame ü`, which has a wrong name. Then `admin:open: sesame` and `admin:open: sesame üx`, which have a
-            // wrong password.
-            "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
-            "Basic YWRtaW46b3Blbjogc2VzYW1l",
-            "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",
-            // The right credentials with another scheme, with wrong padding, twice in one header, and without a space.
-            "Bearer YWRtaW46b3Blbjogc2VzYW1lIMO8",
-            "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8=",
-            "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8, Basic YWRtaW46b3Blbjogc2VzYW1lIMO8",
-            "BasicYWRtaW46b3Blbjogc2VzYW1lIMO8",
-        ] {
-            assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid), "{wrong}");
-        }
-        assert_eq!(login.check(&headers(&[RIGHT, RIGHT]), address(1), now), Err(LoginError::Invalid));
-        assert_eq!(login.check(&HeaderMap::new(), address(1), now), Err(LoginError::Missing));
-        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (16, 0));
+    fn login() -> Login {
+        Login::new("admin", "open: sesame ü")
+    }
+
+    /// The status of a request from the address 192.0.2.`last`, or 200 if it reaches its handler.
+    fn status(login: &Login, method: &str, lines: Lines<'_>, last: u8, seconds: u64) -> u16 {
+        let lines =
+            lines.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a header value")));
+        let (headers, now): (HeaderMap, _) = (lines.collect(), Time::ZERO + Duration::from_secs(seconds));
+        let method = method.parse().expect("a method");
+        let rejection = login.rejection(&method, &headers, [192, 0, 2, last].into(), now);
+        rejection.map_or(200, |response| response.status().as_u16())
     }
 
     #[test]
-    fn pages_of_other_origins_cannot_lock_the_operator_out() {
-        let wrong = "Basic YWRtaW46";
-        let request = |login: &str, name: &'static str, value: &str| {
-            let mut headers = headers(&[login]);
-            headers.insert(header::HOST, HeaderValue::from_static("a.example"));
-            headers.insert(name, value.parse().expect("a header value"));
-            headers
-        };
-        let others = [
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-site", "same-site"),
-            ("origin", "https://evil.example"),
-            ("origin", "null"),
+    fn only_the_exact_credentials_open_a_page_and_not_from_other_sites() {
+        let encoded = RIGHT.1.strip_prefix("Basic ").expect("the scheme");
+        let spaced = format!("basic  {encoded} ");
+        let (host, own) = (("host", "a.example:8080"), ("origin", "http://a.example:8080"));
+        let rows: &[(&str, Lines<'_>, u16)] = &[
+            // curl -X POST -u
+            ("POST", &[RIGHT, host], 200),
+            ("GET", &[("authorization", &*spaced)], 200),
+            ("GET", &[], 401),
+            ("BREW", &[WRONG], 401),
+            // Of two headers, the first one counts.
+            ("GET", &[WRONG, RIGHT], 401),
+            // Sec-Fetch-Site decides before Origin.
+            ("POST", &[RIGHT, host, ("sec-fetch-site", "same-origin"), ("origin", "https://b.example")], 200),
+            ("GET", &[RIGHT, host, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")], 200),
+            ("POST", &[RIGHT, host, OTHER_SITE, own], 403),
+            ("GET", &[RIGHT, host, OTHER_SITE, ("sec-fetch-mode", "navigate")], 403),
+            ("GET", &[RIGHT, host, ("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")], 403),
+            ("GET", &[RIGHT, host, ("sec-fetch-site", "")], 403),
+            ("GET", &[WRONG, host, OTHER_SITE], 403),
+            ("POST", &[RIGHT, host, own], 200),
+            ("POST", &[RIGHT, host, ("origin", "https://a.example:8080")], 200),
+            ("POST", &[RIGHT, host, ("origin", "http://a.example")], 403),
+            ("POST", &[RIGHT, host, ("origin", "http://b.example:8080")], 403),
+            ("POST", &[RIGHT, host, ("origin", "http://a.example:8080.evil.example")], 403),
+            ("POST", &[RIGHT, host, ("origin", "chrome-extension://a.example:8080")], 403),
+            ("POST", &[RIGHT, host, ("origin", "a.example:8080")], 403),
+            ("POST", &[RIGHT, ("host", "null"), ("origin", "null")], 403),
+            ("POST", &[RIGHT, own], 403),
+            ("OPTIONS", &[host, ("origin", "https://evil.example")], 403),
+            // A name of another site that resolves to this server: the browser has no password for it.
+            ("POST", &[("host", "evil.example"), ("origin", "http://evil.example")], 401),
+            ("GET", &[("host", "evil.example"), ("sec-fetch-site", "same-origin")], 401),
         ];
-        let (login, now) = (login(), Time::ZERO);
-        for (name, value) in others.repeat(5) {
-            assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
+        for &(method, lines, expected) in rows {
+            assert_eq!(status(&login(), method, lines, 1, 0), expected, "{method} {lines:?}");
+            assert_eq!(status(&Login::default(), method, lines, 1, 0), 403, "{method} {lines:?}: no password is set");
         }
-        // A forged header gives no further guesses.
-        for (name, value) in others {
-            let rejected = login.check(&request(RIGHT, name, value), address(1), now);
-            assert!(matches!(rejected, Err(LoginError::RateLimited(_))), "{name} {value}: {rejected:?}");
+        // Base64 of `admin`, `:`, `:open: sesame ü`, `Admin:open: sesame ü`, `admin:open: sesame` and `admin:open: sesame üx`.
+        let wrong = "YWRtaW4= Og== Om9wZW46IHNlc2FtZSDDvA== QWRtaW46b3Blbjogc2VzYW1lIMO8 YWRtaW46b3Blbjogc2VzYW1l \
+                     YWRtaW46b3Blbjogc2VzYW1lIMO8eA== !!!!";
+        let wrong = wrong.split(' ').map(|wrong| format!("Basic {wrong}"));
+        let forms = ["", "Basic", "Basic "].map(str::to_owned).into_iter();
+        let forms = forms.chain(["Bearer {}", "Basic{}", "Basic {}=", "{}"].map(|form| form.replace("{}", encoded)));
+        for wrong in wrong.chain(forms) {
+            assert_eq!(status(&login(), "GET", &[("authorization", &*wrong)], 1, 0), 401, "{wrong}");
         }
-        let own = [("sec-fetch-site", "none"), ("sec-fetch-site", "same-origin"), ("origin", "https://a.example")];
-        for (name, value) in own.repeat(6) {
-            assert_eq!(login.check(&request(RIGHT, name, value), address(1), now), Ok(()));
-            assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
-        }
-        for _ in 18..20 {
-            assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid));
-        }
-        assert!(matches!(login.check(&headers(&[RIGHT]), address(1), now), Err(LoginError::RateLimited(_))));
     }
 
     #[test]
-    fn rate_limited_address_is_rejected_with_the_right_password_too() {
-        let (login, start) = (login(), Time::ZERO);
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let limited = |seconds| Err(LoginError::RateLimited(Duration::from_secs(seconds)));
-        let wrong = headers(&["Basic YWRtaW46"]);
-        let right = headers(&[RIGHT]);
-        // Correct logins and requests without a login do not count as failed logins.
-        for _ in 0..100 {
-            assert_eq!(login.check(&right, address(1), at(0)), Ok(()));
-            assert_eq!(login.check(&HeaderMap::new(), address(1), at(0)), Err(LoginError::Missing));
+    fn wrong_logins_lock_an_address_but_those_of_other_sites_do_not_count() {
+        let login = login();
+        let rows: &[(usize, u64, u8, Lines<'_>, u16)] = &[
+            (100, 0, 1, &[RIGHT], 200),
+            (100, 0, 1, &[], 401),
+            (100, 0, 1, &[WRONG, OTHER_SITE], 403),
+            (19, 0, 1, &[WRONG], 401),
+            (1, 0, 1, &[RIGHT], 200),
+            (1, 1, 1, &[WRONG], 401),
+            (1, 1, 1, &[RIGHT], 429),
+            (1, 1, 1, &[WRONG], 429),
+            (1, 1, 2, &[RIGHT], 200),
+            (1, 44, 1, &[RIGHT], 429),
+            (1, 45, 1, &[RIGHT], 200),
+        ];
+        for &(count, seconds, last, lines, expected) in rows {
+            let statuses: Vec<u16> = (0..count).map(|_| status(&login, "GET", lines, last, seconds)).collect();
+            assert_eq!(statuses, vec![expected; count], "{lines:?} after {seconds} s");
         }
-        for second in 0..20 {
-            assert_eq!(login.check(&wrong, address(1), at(second)), Err(LoginError::Invalid));
-            assert_eq!(login.check(&right, address(1), at(second)), if second < 19 { Ok(()) } else { limited(881) });
-        }
-        assert_eq!(login.check(&wrong, address(1), at(20)), limited(880));
-        assert_eq!(login.check(&right, address(2), at(20)), Ok(()));
-        assert_eq!(login.check(&right, address(1), at(900)), Ok(()));
-        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (20, 2));
-    }
-
-    #[test]
-    fn without_a_password_every_login_is_rejected() {
-        // An empty name with an empty password is not accepted either.
-        for given in [&[RIGHT][..], &["Basic Og=="], &[]] {
-            let rejected = Login::default().check(&headers(given), address(1), Time::ZERO);
-            assert_eq!(rejected, Err(LoginError::Disabled), "{given:?}");
-        }
-        assert!(!format!("{:?}", login()).contains("sesame"));
-    }
-
-    const LOCAL: RequestSource =
-        RequestSource { address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), is_forwarded: false };
-
-    /// A login whose random password is `random`, and the headers of a local request with these lines.
-    fn random(lines: &[(&'static str, &str)]) -> (Login, HeaderMap) {
-        let lines = [("host", "127.0.0.1:8080")].iter().chain(lines);
-        let headers =
-            lines.map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("a header value")));
-        (Login::with_random_password("random", false), headers.collect())
-    }
-
-    #[test]
-    fn token_gives_a_cookie_that_opens_the_pages() {
-        let (login, local) = random(&[]);
-        let check = |headers: &HeaderMap| login.check(headers, LOCAL, Time::ZERO);
-        let cookie = login.redeem("random", &local, LOCAL, Time::ZERO).expect("a cookie");
-        let (pair, attributes) = cookie.split_once(';').expect("attributes");
-        let value = pair.strip_prefix("jamjam-dev-8080=").expect("the name");
-        assert_eq!(attributes, " HttpOnly; SameSite=Strict; Path=/");
-        assert!(value.len() == 43 && !value.contains("random"), "{value}");
-        // A cookie that another server on this host has set does not hide the right one.
-        let others = format!("a=b; jamjam-dev-8080={}; {pair}", "A".repeat(43));
-        for right in [pair, &others] {
-            assert_eq!(check(&random(&[("cookie", right)]).1), Ok(()), "{right}");
-        }
-        // The output of `printf admin:random | base64`.
-        assert_eq!(check(&random(&[("authorization", "Basic YWRtaW46cmFuZG9t")]).1), Ok(()));
-        for wrong in ["", "jamjam-dev-8080", "jamjam-dev-8080=", &pair[..pair.len() - 1], &pair.to_lowercase()] {
-            assert_eq!(check(&random(&[("cookie", wrong)]).1), Err(LoginError::TokenRequired), "{wrong}");
-        }
-        assert_eq!(login.failed.load(Ordering::Relaxed), 0);
-        assert!(!format!("{login:?}").contains(value));
-    }
-
-    #[test]
-    fn guessed_tokens_are_limited() {
-        let (login, local) = random(&[]);
-        for wrong in ["", "Random"].repeat(10) {
-            assert_eq!(login.redeem(wrong, &local, LOCAL, Time::ZERO), Err(LoginError::TokenRequired));
-        }
-        let limited = login.redeem("random", &local, LOCAL, Time::ZERO);
-        assert!(matches!(limited, Err(LoginError::RateLimited(_))), "{limited:?}");
-        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (20, 1));
-    }
-
-    #[test]
-    fn random_password_is_accepted_on_this_machine_only() {
-        let from = |text: &str| RequestSource { address: text.parse().expect("an address"), is_forwarded: false };
-        let basic = ("authorization", "Basic YWRtaW46cmFuZG9t");
-        let decide = |lines: &[(&'static str, &str)], client| {
-            let (login, headers) = random(&[lines, &[basic]].concat());
-            assert_eq!(
-                login.redeem("random", &headers, client, Time::ZERO).map(drop),
-                login.check(&headers, client, Time::ZERO)
-            );
-            login.check(&headers, client, Time::ZERO)
-        };
-        for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert_eq!(decide(&[], from(local)), Ok(()), "{local}");
-        }
-        for other in ["192.0.2.1", "0.0.0.0", "::ffff:192.0.2.1", "fe80::1"] {
-            assert_eq!(decide(&[], from(other)), Err(LoginError::TokenRequired), "{other}");
-        }
-        let forwarded = RequestSource { is_forwarded: true, ..LOCAL };
-        assert_eq!(decide(&[], forwarded), Err(LoginError::TokenRequired), "reported by a trusted proxy");
-        for name in PROXY_HEADERS {
-            assert_eq!(decide(&[(name, "127.0.0.1")], LOCAL), Err(LoginError::TokenRequired), "{name}");
-        }
-        for host in ["evil.example", "127.0.0.1"] {
-            assert_eq!(decide(&[("host", host)], LOCAL), Err(LoginError::TokenRequired), "a second Host: {host}");
-        }
-        let (login, mut headers) = random(&[basic]);
-        for host in ["evil.example", "192.0.2.1:8080", ""] {
-            headers.insert(header::HOST, host.parse().expect("a header value"));
-            assert_eq!(login.check(&headers, LOCAL, Time::ZERO), Err(LoginError::TokenRequired), "{host}");
-        }
+        assert_eq!((login.failed.load(Ordering::Relaxed), login.rate_limited.load(Ordering::Relaxed)), (20, 3));
+        assert!(!format!("{login:?}").contains("YWRtaW4"));
     }
 }

@@ -5,20 +5,16 @@
 
 pub mod body;
 pub mod connection_info;
-mod csrf;
 pub mod forwarded;
-mod half_closed;
 pub mod login;
 pub mod metrics;
 pub mod request_body;
-pub mod request_host;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,7 +23,6 @@ use axum::routing::get;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, StatusCode, Uri, Version};
@@ -43,10 +38,9 @@ use tracing::warn;
 
 use crate::address::ipv4;
 use crate::echo::SharedSources;
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::forwarded::FORWARDED_FOR;
-use crate::io::http::half_closed::HalfClosed;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::{AcceptedStream, HandshakeAcceptor, PLAIN_HTTP_ERROR};
@@ -103,12 +97,12 @@ const METRICS_LINKS: &str = "<!DOCTYPE html>\n<title>jamjam-dev echo-server</tit
 const SOURCES_LINK: &str = "<p><a href=\"/sources\">/sources</a> active clients, as JSON\n";
 
 /// Serves `/metrics` with the metrics of `registry`, `/sources` and `/healthz`, and at `/` links to them, on a new thread until `stop` is
-/// requested. With `login`, `/sources` requires it.
+/// requested. `/sources` requires the `login`.
 pub fn spawn_metrics(
     listener: TcpListener,
     registry: Registry,
     sources: Option<SharedSources>,
-    login: Option<Login>,
+    login: Login,
     stop: &StopToken,
 ) -> io::Result<()> {
     let mut router = metrics::router(registry).route("/healthz", get(serve_healthz));
@@ -116,13 +110,9 @@ pub fn spawn_metrics(
     if let Some(sources) = sources {
         links.push_str(SOURCES_LINK);
         let serve = async move || body::json_response(StatusCode::OK, &sources.to_json());
-        let of_sources = Router::new().route("/sources", get(serve));
-        router = router.merge(match login {
-            Some(login) => login::require_login(of_sources, &Arc::new(login)),
-            None => of_sources,
-        });
+        router = router.merge(login::require_login(Router::new().route("/sources", get(serve)), &Arc::new(login)));
     }
-    router = router.route("/", get(async move || body::page_response("text/html; charset=utf-8", "", links)));
+    router = router.route("/", get(async move || body::page_response("text/html; charset=utf-8", links)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stopped = stop.to_notify();
     let serve = async move {
@@ -165,14 +155,10 @@ pub(in crate::io) async fn accept_loop(
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
             let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
-            let began = Instant::now();
             let stream = tokio::select! {
                 stream = tls.accept(stream, source, limits.handshake_timeout) => stream,
                 _ = client.stopping.wait_for(|stopping| *stopping) => None,
             };
-            // TLS handshake and request head share one time-out.
-            let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
-            let limits = ConnectionLimits { handshake_timeout, ..limits };
             match stream {
                 Some(AcceptedStream::Tls(stream)) => serve_connection(stream, client, router, limits).await,
                 Some(AcceptedStream::PlainHttp(stream)) => {
@@ -214,7 +200,7 @@ where
                 client.source.set_ip(address);
                 client.is_forwarded = true;
             }
-            Some(None) if is_upgrade_request(headers) => MISSING_HEADER.call_once(|| {
+            Some(None) if is_upgrade_request(&request) => MISSING_HEADER.call_once(|| {
                 warn!(target: "http", %peer, "a proxy that --trust-proxy names sends no usable X-Forwarded-For, so its clients count as one address, or on loopback have no limits; let it set the header");
             }),
             None if headers.contains_key(FORWARDED_FOR) => IGNORED_HEADER.call_once(|| {
@@ -222,31 +208,21 @@ where
             }),
             _ => {}
         }
-        let hosts = request.headers().get_all(header::HOST).iter().count();
         let permit = Arc::clone(&client.permit);
+        let hosts = request.headers().get_all(header::HOST).iter().count();
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
-        let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
-        let is_readable = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-            && codings.next().is_none();
         if let Some(uri) = without_trailing_slash(&request) {
             *request.uri_mut() = uri;
         }
         request.extensions_mut().insert(client);
-        let response = if !has_valid_host {
-            Err((StatusCode::BAD_REQUEST, "Send exactly one Host header"))
-        } else if !is_readable {
-            // RFC 9112, section 6.1.
-            Err((StatusCode::NOT_IMPLEMENTED, "The only supported Transfer-Encoding is chunked"))
-        } else {
-            Ok(router.call(request))
-        };
+        let response = has_valid_host.then(|| router.call(request));
         async move {
-            let mut response = match response {
-                Ok(response) => response.await?,
-                Err((status, error)) => {
-                    permit.on_malformed_request(source, error);
-                    body::error_response(status, error)
-                }
+            let mut response = if let Some(response) = response {
+                response.await?
+            } else {
+                let error = "Send exactly one Host header";
+                permit.on_malformed_request(source, error);
+                body::error_response(StatusCode::BAD_REQUEST, error)
             };
             if permit.is_scarce() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -254,15 +230,11 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let stream = HalfClosed { io: stream, permit: Arc::clone(&permit) };
     let mut http = http1::Builder::new();
-    http.half_close(true)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .timer(HeadTimer(Arc::clone(&permit)))
-        .header_read_timeout(limits.handshake_timeout);
+    // A client may end its direction after its last request (`nc -N`), and is answered.
+    http.half_close(true).max_buf_size(MAX_HEADER_BYTES);
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    permit.extend();
     let mut is_ending = false;
     loop {
         let served = tokio::select! {
@@ -280,10 +252,9 @@ where
             served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
         };
         match served {
-            Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
             Ok(Err(error)) if error.is_parse() => return permit.on_malformed_request(source, &error.to_string()),
             Ok(_) => return,
-            Err(_) if permit.deadline() <= Instant::now() => return,
+            Err(_) if permit.deadline() <= Instant::now() => return permit.on_timeout(),
             // The permit's deadline was extended during the wait, so the loop waits again.
             Err(_) => {}
         }
@@ -294,40 +265,9 @@ where
 fn without_trailing_slash(request: &Request<Incoming>) -> Option<Uri> {
     let uri = request.uri();
     let path = uri.path().strip_suffix('/').filter(|path| !path.is_empty() && !path.ends_with('/'))?;
-    if request.headers().contains_key(header::UPGRADE) {
-        return None;
-    }
-    let target = uri.query().map_or_else(|| path.parse(), |query| format!("{path}?{query}").parse());
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = target.ok();
-    Uri::from_parts(parts).ok()
+    let query = uri.query().unwrap_or_default();
+    if request.headers().contains_key(header::UPGRADE) { None } else { format!("{path}?{query}").parse().ok() }
 }
-
-/// Times the wait for the head of each request.
-struct HeadTimer(Arc<ConnectionPermit>);
-
-impl Timer for HeadTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(self.now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        let permit = Arc::clone(&self.0);
-        Box::pin(HeadTimeout(Box::pin(async move { permit.await_head_timeout(deadline.into()).await })))
-    }
-}
-
-struct HeadTimeout(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
-
-impl Future for HeadTimeout {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
-impl Sleep for HeadTimeout {}
 
 /// Disables Nagle's algorithm, detects vanished peers and limits the send buffer. Errors are ignored, because the connection works without these
 /// options.
@@ -472,21 +412,5 @@ mod tests {
             let (response, idle) = idle_time(limits).await;
             assert_eq!((response.contains("connection: close"), seconds(idle)), (true, 0));
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn idle_connection_is_closed_after_10_seconds_when_slots_become_scarce() {
-        let limits = ConnectionLimits { max_connections: Some(2), ..ConnectionLimits::default() };
-        let limiter = ConnectionLimiter::new(limits);
-        let permit = limiter.assign(limiter.acquire().await, [192, 0, 2, 1].into()).expect("a permit");
-        permit.on_request();
-        let began = Instant::now();
-        let timeout = permit.await_head_timeout(began + limiter.limits.handshake_timeout);
-        let take_slot = async {
-            tokio::time::sleep(Duration::from_secs(34)).await;
-            limiter.acquire().await
-        };
-        let _other = tokio::join!(timeout, take_slot);
-        assert_eq!(began.elapsed().as_secs(), 40);
     }
 }

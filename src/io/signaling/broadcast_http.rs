@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use tracing::warn;
 use utoipa::ToSchema;
 
+use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::body;
 use crate::io::http::body::RequestError;
@@ -58,7 +59,7 @@ async fn log_rejection(State(state): SharedState, Extension(client): Client, req
     if let Some(LogReason(reason)) = response.extensions().get() {
         let limits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE];
         let is_limited = limits.contains(&response.status());
-        state.hub.with_hub(|call| call.hub.count_rejected_request(is_limited));
+        state.hub.count_rejected_request(is_limited);
         if state.rejection_log_throttle.allow() {
             let (path, status) = (sanitize(uri.path()), response.status().as_u16());
             warn!(target: "http", path, source = %client.source, status, reason, "request rejected");
@@ -80,7 +81,9 @@ const TOO_MANY_POSTS: &str = "Too many posts from this address; try again later 
 fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), HttpRejection> {
     let Some(limiter) = limiter else { return Ok(()) };
     let mut limiter = lock(limiter);
-    limiter.check(clock::monotonic_now(), source).map_err(|wait| HttpRejection::too_many_requests(error, wait))
+    limiter
+        .try_charge(clock::monotonic_now(), source_network(source))
+        .map_err(|wait| HttpRejection::too_many_requests(error, wait))
 }
 
 /// The response to an accepted post.
@@ -110,18 +113,6 @@ struct TypedPostResponse {
     echo: Option<Box<RawValue>>,
 }
 
-/// A post with a `type` field.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub parses the JSON without it")]
-#[derive(ToSchema)]
-struct TypedPost {
-    r#type: String,
-    /// Time in ISO 8601 format.
-    #[schema(example = "2026-01-01T00:00:00Z")]
-    timestamp: String,
-    #[schema(value_type = Object)]
-    data: (),
-}
-
 /// Post a message to a room
 #[utoipa::path(
     post, path = "/{room}/postcontent", operation_id = "postContent", tag = "broadcast", security(("room" = [])), request_body = Object,
@@ -130,7 +121,6 @@ struct TypedPost {
         (status = 200, description = "The message was relayed to the room, or is waiting until its delay ends", body = PostResponse),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
-        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "The body is not an object, or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
         (status = 500, description = "The room handler has failed"),
@@ -145,14 +135,16 @@ pub(super) async fn post_content(
 }
 
 /// Post a message with a `type` field to a room
+///
+/// The body is `{"type":"x","timestamp":"2026-01-01T00:00:00Z","data":{}}`, where the type is any text that is not empty, the timestamp is in
+/// ISO 8601 format, and the data any object.
 #[utoipa::path(
-    post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = TypedPost,
+    post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = Object,
     params(("room" = String, Path, description = "Room name")),
     responses(
         (status = 202, description = "The message is queued for delivery", body = TypedPostResponse),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
-        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "Some fields are invalid (listed in `details`), or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
         (status = 500, description = "The room handler has failed"),
@@ -182,16 +174,14 @@ async fn accept_post(
     check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
-    let claims = verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
+    verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
         .map_err(|reason| HttpRejection::unauthorized(reason, "Invalid or expired token"))?;
-    claims.log_missing_expiry(|| state.rejection_log_throttle.allow());
     let request = read_body(request, MAX_POST_BYTES).await?;
     let (source, post) = (client.source.ip(), (format, &**request.body()));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
-    let (posted, now_ms) = state
-        .hub
-        .with_hub_for(client.permit.memory(), |call| (call.post_to_room(source, &room, post), call.now.unix_ms()));
+    let now = clock::now();
+    let posted = state.hub.post_to_room(now, (source, client.permit.memory()), &room, post);
     let AcceptedPost { recipients, delay, message } = posted?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
@@ -200,7 +190,7 @@ async fn accept_post(
         return Ok(body::json_response(StatusCode::OK, &post));
     }
     let echo = RawValue::from_string(message).ok();
-    let queued = TypedPostResponse { post, status: "queued", room, scheduled_at: now_ms + delay_ms, echo };
+    let queued = TypedPostResponse { post, status: "queued", room, scheduled_at: now.unix_ms() + delay_ms, echo };
     Ok(body::json_response(StatusCode::ACCEPTED, &queued))
 }
 
@@ -223,12 +213,8 @@ pub(super) async fn room_route(State(state): SharedState, request: Request) -> R
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
-    // Checked before the body is read.
-    if !state.hub.with_hub(|call| call.hub.has_route(call.now, &room, &rest)) {
-        return Ok(body::not_found());
-    }
     let request = read_body(request, MAX_POST_BYTES).await?;
-    let response = state.hub.with_hub(|call| call.handle_room_route(&room, &rest, &request))?;
+    let response = state.hub.handle_room_route(clock::now(), &room, &rest, &request)?;
     Ok(response.map_or_else(body::not_found, |response| response.map(Body::from)))
 }
 
@@ -284,7 +270,6 @@ struct TokenResponse {
         (status = 400, description = "A field is missing, or the body is not JSON with these fields"),
         (status = 401, description = "The token issuer key is required"),
         (status = 403, description = "Tokens for WebRTC rooms need a token issuer key, and this server has none"),
-        (status = 413, description = "The body is longer than 256 KiB"),
         (status = 422, description = "The server would not accept such a token"),
         (status = 429, description = "The rate limit for token requests is reached"),
         (status = 503, description = "The server has no signing secret"),

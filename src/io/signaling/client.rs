@@ -4,34 +4,28 @@
 //! the run, because audio goes from peer to peer.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt};
 use rustls::ClientConfig;
 use thiserror::Error;
-use tokio::io::{AsyncRead, Join, ReadBuf, ReadHalf, WriteHalf, join, split};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
+use tokio::time::timeout;
 use tracing::debug;
-use tungstenite::protocol::Role;
-use tungstenite::{Error, Message};
+use tungstenite::Message;
 
 use crate::client::{StopSignal, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::signaling::discovery::{DiscoveryError, SignalingUrl};
+use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ClientStream, Connected, PING_INTERVAL, WebSocketConnectError, closed_by_server, connect, failure,
+    CONNECT_TIMEOUT, ClientSocket, PING_INTERVAL, WebSocketConnectError, connect, failure, next_message,
     websocket_config,
 };
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -49,61 +43,16 @@ pub(super) const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time until a member of the room advertises its address.
 const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum time for leaving the room.
+/// Maximum time for leaving the room, and for closing the connection.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Bytes that a connection may read per second. Without this limit, a malicious server could keep a core busy.
-const MAX_READ_RATE: f64 = 256.0 * 1024.0;
-
-/// Bytes that each read counts in addition to the bytes read. Therefore, the number of reads per second is limited, too.
-const READ_OVERHEAD: usize = 256;
-
-/// The connection may read as many bytes at once as the rate permits in this time: 2 MiB, more than a list of ten thousand rooms.
-const READ_BURST: Duration = Duration::from_secs(8);
-
-/// The stream below a WebSocket connection. Writes are not limited.
-type LimitedStream = Join<LimitedReader, WriteHalf<Box<dyn ClientStream>>>;
-
-/// Limits reads: a server that sends too much only fills the system's buffers.
-struct LimitedReader {
-    stream: ReadHalf<Box<dyn ClientStream>>,
-    last_received: Instant,
-    /// Ends when the next read may start.
-    next_read: Pin<Box<Sleep>>,
-}
-
-fn limit_reads(stream: Box<dyn ClientStream>) -> LimitedStream {
-    let (now, (stream, writer)) = (Instant::now(), split(stream));
-    let next_read = Box::pin(sleep_until(now.checked_sub(READ_BURST).unwrap_or(now)));
-    join(LimitedReader { stream, last_received: now, next_read }, writer)
-}
-
-impl AsyncRead for LimitedReader {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.next_read.as_mut().poll(cx));
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        let now = Instant::now();
-        let read = buffer.filled().len() - before;
-        let work = Duration::from_secs_f64((READ_OVERHEAD + read) as f64 / MAX_READ_RATE);
-        let next_read = this.next_read.deadline().max(now.checked_sub(READ_BURST).unwrap_or(now)) + work;
-        this.next_read.as_mut().reset(next_read);
-        this.last_received = now;
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// A connection to a jamjam signaling server.
 pub struct SignalingConnection {
-    socket: WebSocketStream<LimitedStream>,
+    socket: ClientSocket,
     /// Local address of the connection.
     pub local_addr: SocketAddr,
     /// Server address.
     pub peer_addr: SocketAddr,
-    /// When the last ping was sent.
-    pinged_at: Option<Instant>,
-    /// A silent server is pinged after this time, and counts as lost after twice this time.
     ping_interval: Duration,
 }
 
@@ -117,80 +66,48 @@ impl SignalingConnection {
         ping_interval: Duration,
     ) -> Result<Self, WebSocketConnectError> {
         let headers = device.headers(clock::unix_ms() / 1_000);
-        let Connected { stream, after_response, local_addr, peer_addr, .. } =
-            connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
-        let (stream, config) = (limit_reads(stream), Some(websocket_config()));
-        let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
-        Ok(Self { socket, local_addr, peer_addr, pinged_at: None, ping_interval })
+        let connected = connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
+        let (local_addr, peer_addr) = (connected.local_addr, connected.peer_addr);
+        let socket = connected.into_socket(websocket_config()).await;
+        Ok(Self { socket, local_addr, peer_addr, ping_interval })
     }
 
     /// Sends one message. Fails if the server does not accept it in time.
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
         let text = serde_json::to_string(message)
             .unwrap_or_else(|error| unreachable!("a client message must be serializable as JSON: {error}"));
-        let sent = async {
-            // The buffer may be full of replies to pings.
-            self.socket.flush().await?;
-            self.socket.send(Message::text(text)).await
-        };
-        timeout(SERVER_REPLY_TIMEOUT, sent).await.map_err(|_| no_answer())?.map_err(failure)
+        let sent = timeout(SERVER_REPLY_TIMEOUT, self.socket.send(Message::text(text))).await;
+        sent.map_err(|_| no_answer())?.map_err(failure)
     }
 
-    /// The next message that can be parsed. Cancel safe.
+    /// The next message that can be parsed. Cancel safe, but a cancelled call does not count as silence of the server.
     pub async fn recv(&mut self) -> Result<ServerMessage, WebSocketFailure> {
+        let mut is_pinged = false;
         loop {
-            match self.next_message().await? {
-                Message::Text(text) => match serde_json::from_str(&text) {
-                    Ok(message) => return Ok(message),
-                    Err(error) => {
-                        debug!(target: "registration", error = %sanitize(&error.to_string()), "unparsable message from the server ignored");
-                    }
-                },
-                Message::Close(frame) => {
-                    // Sends the reply to the close frame. The server may already have disconnected.
-                    let _ = self.socket.flush().now_or_never();
-                    return Err(closed_by_server(frame));
+            let Ok(received) = timeout(self.ping_interval, next_message(&mut self.socket)).await else {
+                if is_pinged {
+                    return Err(no_answer());
                 }
-                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-            }
-        }
-    }
-
-    /// The next message of any kind, with a ping to the server if it is silent. Cancel safe.
-    async fn next_message(&mut self) -> Result<Message, WebSocketFailure> {
-        loop {
-            let last_received = self.socket.get_ref().reader().last_received;
-            let silent_since = self.pinged_at.map_or(last_received, |pinged_at| pinged_at.max(last_received));
-            let next = poll_fn(|cx| {
-                // Writes what is buffered, while reading. If this fails, the next read explains more.
-                let _ = self.socket.poll_flush_unpin(cx);
-                self.socket.poll_next_unpin(cx)
-            });
-            if let Ok(next) = timeout_at(silent_since + self.ping_interval, next).await {
-                return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(failure);
-            }
-            if self.socket.get_ref().reader().last_received > last_received {
-                // A part of a message has arrived.
+                is_pinged = true;
+                // If the server does not accept the ping, it will not answer it either.
+                let _ = self.socket.send(Message::Ping(Bytes::new())).now_or_never();
                 continue;
+            };
+            is_pinged = false;
+            let Message::Text(text) = received? else { continue };
+            match serde_json::from_str(&text) {
+                Ok(message) => return Ok(message),
+                Err(error) => {
+                    debug!(target: "registration", error = %sanitize(&error.to_string()), "unparsable message from the server ignored");
+                }
             }
-            if self.pinged_at > Some(last_received) {
-                return Err(no_answer());
-            }
-            self.pinged_at = Some(Instant::now());
-            // If the server does not accept the ping, it will not answer it either.
-            let _ = self.socket.send(Message::Ping(Bytes::new())).now_or_never();
         }
     }
 
-    /// Closes the connection and waits up to 500 ms for the reply.
-    pub async fn close(mut self) {
-        let closing = async {
-            let _ = self.socket.close(None).await;
-            while let Ok(message) = self.next_message().await
-                && !message.is_close()
-            {}
-        };
-        let _ = timeout(Duration::from_millis(500), closing).await;
+    /// Closes the connection and waits for the reply.
+    async fn close(mut self) {
+        let _ = self.socket.close(None).await;
+        while next_message(&mut self.socket).await.is_ok() {}
     }
 }
 
@@ -210,7 +127,7 @@ pub(super) fn explain(failure: &WebSocketFailure) -> String {
 pub enum RoomSessionError {
     /// The server's WebSocket URL could not be found, or the connection could not be established.
     #[error(transparent)]
-    Connect(#[from] DiscoveryError),
+    Connect(#[from] WebSocketConnectError),
     /// The connection was lost.
     #[error("{}", explain(.0))]
     Failure(#[from] WebSocketFailure),
@@ -326,7 +243,7 @@ pub fn list_rooms(
             }
         };
         let rooms = timeout(SERVER_REPLY_TIMEOUT, listing).await.unwrap_or(Err(RoomSessionError::Timeout))?;
-        connection.close().await;
+        let _ = timeout(LEAVE_TIMEOUT, connection.close()).await;
         Ok(rooms)
     })
 }
@@ -339,9 +256,9 @@ async fn connect_to(
     url: &SignalingUrl,
     tls: &Arc<ClientConfig>,
     device: &DeviceKey,
-) -> Result<SignalingConnection, DiscoveryError> {
+) -> Result<SignalingConnection, WebSocketConnectError> {
     let url = url.websocket_url(tls).await?;
-    Ok(SignalingConnection::connect(&url, tls, device, PING_INTERVAL).await?)
+    SignalingConnection::connect(&url, tls, device, PING_INTERVAL).await
 }
 
 /// Connects, joins, and waits for the address of a member.
@@ -424,121 +341,46 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
+    use futures_util::StreamExt;
     use rustls::ClientConnection;
-    use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, sink};
+    use tokio::io::{DuplexStream, duplex};
     use tokio::net::TcpStream;
+    use tokio::time::Instant;
+    use tokio_tungstenite::WebSocketStream;
+    use tungstenite::protocol::Role;
 
     use super::*;
+    use crate::io::websocket::connect::ClientStream;
 
-    impl<R: AsyncRead + Send + Unpin, W: AsyncWrite + Send + Unpin> ClientStream for Join<R, W> {
+    impl ClientStream for DuplexStream {
         fn into_parts(self: Box<Self>) -> (TcpStream, Option<ClientConnection>) {
             unreachable!("the room client uses the stream as a whole")
         }
     }
 
-    /// The client end and the server end of a connection in memory.
-    async fn connected_pair() -> (SignalingConnection, WebSocketStream<DuplexStream>) {
-        let (near, far) = duplex(1 << 10);
-        let (reader, writer) = split(near);
-        (connection(reader, writer).await, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
-    }
-
-    async fn connection(
-        reader: impl AsyncRead + Send + Unpin + 'static,
-        writer: impl AsyncWrite + Send + Unpin + 'static,
-    ) -> SignalingConnection {
-        let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let mut stream = limit_reads(Box::new(join(reader, writer)));
-        stream.reader_mut().next_read.as_mut().reset(Instant::now());
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(websocket_config())).await;
-        SignalingConnection {
-            socket,
-            local_addr: address,
-            peer_addr: address,
-            pinged_at: None,
-            ping_interval: PING_INTERVAL,
-        }
-    }
-
-    fn elapsed_tenths(began: Instant) -> u128 {
-        began.elapsed().as_millis() / 100
-    }
-
     #[tokio::test(start_paused = true)]
     async fn server_is_pinged_and_times_out_only_when_it_is_silent() {
-        let (mut connection, mut server) = connected_pair().await;
+        let (near, far) = duplex(1 << 10);
+        let near: Box<dyn ClientStream> = Box::new(near);
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, Some(websocket_config())).await;
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let mut connection =
+            SignalingConnection { socket, local_addr: address, peer_addr: address, ping_interval: PING_INTERVAL };
+        let mut server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
         let began = Instant::now();
+        let elapsed_tenths = || began.elapsed().as_millis() / 100;
         // The library answers a ping during the next read. The client sends 120 pings in an hour, of which the last is not answered.
         let answer_for_an_hour = async {
             for _ in 0..120 {
                 assert!(matches!(server.next().await, Some(Ok(Message::Ping(_)))));
             }
-            assert_eq!(elapsed_tenths(began), 36_000);
+            assert_eq!(elapsed_tenths(), 36_000);
             std::future::pending::<()>().await;
         };
         tokio::select! {
             received = connection.recv() => assert_eq!(received.unwrap_err(), no_answer()),
             () = answer_for_an_hour => {}
         }
-        assert_eq!(elapsed_tenths(began), 36_300);
-    }
-
-    /// A server that always sends one more ping, up to a million.
-    struct FloodingServer(Arc<AtomicUsize>);
-
-    impl AsyncRead for FloodingServer {
-        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            if self.0.fetch_add(1, Ordering::Relaxed) < 1_000_000 {
-                buffer.put_slice(&[0x89, 0]);
-            }
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn flooding_server_is_read_at_a_limited_rate() {
-        let reads = Arc::new(AtomicUsize::new(0));
-        let mut connection = connection(FloodingServer(Arc::clone(&reads)), sink()).await;
-        let flood = timeout(Duration::from_secs(100), connection.recv()).await;
-        assert!(flood.is_err(), "{flood:?}");
-        // Each read counts as 258 bytes of 262,144 bytes per second.
-        let reads = reads.load(Ordering::Relaxed);
-        assert!((101_000..101_700).contains(&reads), "{reads} reads in 100 s");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pongs_to_a_server_that_never_reads_are_bounded() {
-        // The buffer of the connection holds one pong of 6 bytes.
-        let ((near, mut far), reads) = (duplex(6), Arc::new(AtomicUsize::new(0)));
-        let mut connection = connection(FloodingServer(Arc::clone(&reads)), near).await;
-        let flood = timeout(Duration::from_secs(100), connection.recv()).await;
-        assert!(flood.is_err(), "{flood:?}");
-        let send = async {
-            connection.send(&ClientMessage::ListRooms).await.unwrap();
-            drop(connection);
-        };
-        let mut accepted = Vec::new();
-        let ((), bytes) = tokio::join!(send, far.read_to_end(&mut accepted));
-        let (pings, bytes) = (reads.load(Ordering::Relaxed), bytes.unwrap());
-        assert!(pings * 6 > 2 * bytes && bytes <= 257 << 10, "{bytes} bytes for {pings} pings");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn server_that_sends_a_message_slowly_is_not_pinged() {
-        let (mut connection, mut server) = connected_pair().await;
-        let far = server.get_mut();
-        let send_slowly = async {
-            for byte in [&[0x81, 125][..], &[b'x'; 124]].concat() {
-                far.write_all(&[byte]).await.unwrap();
-                tokio::time::sleep(Duration::from_secs(20)).await;
-            }
-        };
-        tokio::select! {
-            received = connection.recv() => panic!("{received:?}"),
-            () = send_slowly => {}
-        }
-        assert!(far.read_u8().now_or_never().is_none());
+        assert_eq!(elapsed_tenths(), 36_300);
     }
 }

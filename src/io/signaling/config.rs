@@ -9,7 +9,7 @@ use crate::io::http::login::Login;
 use crate::io::moqt::MoqtUrl;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::websocket::handshake::WebSocketUrl;
-use crate::rate_limit::WindowLimit;
+use crate::rate_limit::RequestRate;
 use crate::signaling::token::Secret;
 
 /// Configuration of the server, in addition to the hub's limits.
@@ -17,8 +17,6 @@ use crate::signaling::token::Secret;
 pub struct SignalingServerConfig {
     /// Connection limits.
     pub connection_limits: ConnectionLimits,
-    /// Number of messages queued for one connection above which superseded updates are dropped; `None`: 256.
-    pub max_updates: Option<usize>,
     /// TLS handshakes; `None`: plain TCP.
     pub tls: Option<Arc<HandshakeAcceptor>>,
     /// HTTP endpoints of broadcast rooms.
@@ -41,9 +39,9 @@ pub struct BroadcastHttpConfig {
     /// Key that a token request must contain. If there is no key, tokens are issued to every client.
     pub issuer_key: Option<Secret>,
     /// Limit on token requests per source address.
-    pub token_limit: Option<WindowLimit>,
+    pub token_limit: Option<RequestRate>,
     /// Limit on posts per source address.
-    pub post_limit: Option<WindowLimit>,
+    pub post_limit: Option<RequestRate>,
 }
 
 impl Default for BroadcastHttpConfig {
@@ -52,8 +50,8 @@ impl Default for BroadcastHttpConfig {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             issuer_key: None,
-            token_limit: Some(WindowLimit { count: 10, period: minutes(15) }),
-            post_limit: Some(WindowLimit { count: 30, period: minutes(1) }),
+            token_limit: Some(RequestRate { count: 10, period: minutes(15) }),
+            post_limit: Some(RequestRate { count: 30, period: minutes(1) }),
         }
     }
 }

@@ -16,7 +16,7 @@
 //! commands.send(ServerCommand::CreateRoom { response }).await?;
 //! println!("Room code: {}", room_code.await?);
 //!
-//! std::thread::spawn(move || while let Some(event) = consumer.pop() { /* an audio thread */ });
+//! std::thread::spawn(move || while let Ok(event) = consumer.pop() { /* an audio thread */ });
 //! server.run().await?;
 //! # Ok(())
 //! # }
@@ -35,12 +35,12 @@ use tracing::warn;
 
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::log::SharedLogThrottle;
-use crate::io::signaling::shared_hub::SharedHub;
-use crate::io::signaling::{SignalingServerConfig, serve_hub};
+use crate::io::signaling::event_stream::SharedListeners;
+use crate::io::signaling::{SignalingServerConfig, connect, serve_hub};
 use crate::io::stop::StopToken;
-use crate::io::{http, os};
+use crate::io::{clock, http, os};
 use crate::lock::lock;
-use crate::send_queue::DEFAULT_MAX_UPDATES;
+use crate::signaling::send_queue::DEFAULT_MAX_UPDATES;
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, CreatedRoom, Dialect, EventProducer, Heartbeat, Hub, SignalingLimits,
 };
@@ -116,11 +116,6 @@ pub enum ServerCommand {
         /// half has been dropped, the server closes the new room again.
         response: oneshot::Sender<String>,
     },
-    /// Removes all parameters of a room.
-    ClearParameters {
-        /// The room code.
-        code: String,
-    },
     /// Closes a room and disconnects its clients.
     CloseRoom {
         /// The room code.
@@ -133,7 +128,8 @@ pub enum ServerCommand {
 /// A server for control surfaces only. It accepts their connections on every URL path.
 pub struct WsServer {
     listener: TcpListener,
-    hub: Arc<SharedHub>,
+    hub: Arc<Hub>,
+    listeners: SharedListeners,
     config: SignalingServerConfig,
     /// The task that executes commands until a shutdown. It ends when this set is dropped.
     commands: JoinSet<()>,
@@ -168,18 +164,18 @@ impl WsServer {
             ..ControlSurfaceLimits::default()
         };
         let dialects = vec![Dialect::ControlSurface];
-        let hub =
-            Hub::new(SignalingLimits { dialects, control_surface, ..SignalingLimits::default() }, os::random_u64s());
+        let max_updates = config.broadcast_capacity;
+        let limits = SignalingLimits { dialects, control_surface, max_updates, ..SignalingLimits::default() };
+        let hub = Hub::new(limits, os::random_u64s());
         let (max_connections, max_connections_per_address) = (Some(MAX_CONNECTIONS), Some(MAX_CONNECTIONS_PER_ADDRESS));
         let connection_limits =
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
-        let max_updates = Some(config.broadcast_capacity);
-        let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
-        let hub = SharedHub::new(hub, &options);
-        lock(&hub.listeners).add_program(events);
+        let options = SignalingServerConfig { connection_limits, ..SignalingServerConfig::default() };
+        let (hub, listeners) = connect(hub, &options);
+        lock(&listeners).add_program(events);
         let mut command_task = JoinSet::new();
         command_task.spawn_on(run_commands(commands, Arc::clone(&hub)), &runtime);
-        Ok(Self { listener, hub, config: options, commands: command_task })
+        Ok(Self { listener, hub, listeners, config: options, commands: command_task })
     }
 
     /// The bound address.
@@ -190,41 +186,37 @@ impl WsServer {
     /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
     /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
-        let Self { listener, hub, config, mut commands } = self;
+        let Self { listener, hub, listeners, config, mut commands } = self;
         let stopped = async { commands.join_next().await };
-        serve_hub(listener, &hub, config, &StopToken::default(), stopped.map(drop)).await;
+        serve_hub(listener, (&hub, &listeners), config, &StopToken::default(), stopped.map(drop)).await;
         Ok(())
     }
 }
 
 /// Executes commands until shutdown.
-async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<SharedHub>) {
+async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Hub>) {
     let log_throttle = SharedLogThrottle::default();
     while let Some(command) = commands.recv().await {
-        let executed = hub.with_hub(|call| {
-            Some(match command {
-                ServerCommand::BroadcastParam { name, value } => {
-                    ("set parameter", call.broadcast_param(None, &name, value).map(drop))
-                }
-                ServerCommand::BroadcastVisualization { data } => {
-                    ("show visualization", call.broadcast_visualization(None, &data).map(drop))
-                }
-                ServerCommand::CreateRoom { response } => {
-                    let created = call.hub.create_room(call.now, CreateRoomOptions::default());
-                    let deliver = |created: CreatedRoom| {
-                        // The room code can no longer be delivered.
-                        if let Err(code) = response.send(created.code) {
-                            let _ = call.close_room(&code);
-                        }
-                    };
-                    ("create room", created.map(deliver))
-                }
-                ServerCommand::ClearParameters { code } => ("clear parameters", call.clear_parameters(&code).map(drop)),
-                ServerCommand::CloseRoom { code } => ("close room", call.close_room(&code).map(drop)),
-                ServerCommand::Shutdown => return None,
-            })
-        });
-        let Some((action, result)) = executed else { return };
+        let now = clock::now();
+        let (action, result) = match command {
+            ServerCommand::BroadcastParam { name, value } => {
+                ("set parameter", hub.broadcast_param(now, None, &name, value).map(drop))
+            }
+            ServerCommand::BroadcastVisualization { data } => {
+                ("show visualization", hub.broadcast_visualization(now, None, &data).map(drop))
+            }
+            ServerCommand::CreateRoom { response } => {
+                let deliver = |created: CreatedRoom| {
+                    // The room code can no longer be delivered.
+                    if let Err(code) = response.send(created.code) {
+                        let _ = hub.close_room(now, &code);
+                    }
+                };
+                ("create room", hub.create_room(now, CreateRoomOptions::default()).map(deliver))
+            }
+            ServerCommand::CloseRoom { code } => ("close room", hub.close_room(now, &code).map(drop)),
+            ServerCommand::Shutdown => return,
+        };
         if let Err(error) = result
             && log_throttle.allow()
         {

@@ -6,19 +6,18 @@ use std::sync::Arc;
 
 use axum::BoxError;
 use axum::body::{Body, to_bytes};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
 use axum::http::response::Parts;
-use axum::http::{Method, StatusCode};
 use bytes::Bytes;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde_json::Value;
-use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ClientStream, Connected, WebSocketConnectError, answers_tls, connect_stream, is_transient_status,
+    CONNECT_TIMEOUT, ClientStream, Connected, WebSocketConnectError, connect_stream, is_transient_status,
 };
 use crate::io::websocket::handshake::{UpgradeFailure, UrlError, WebSocketUrl};
 use crate::sanitize::sanitize;
@@ -29,27 +28,6 @@ const PATH: &str = "/api/v1/signaling";
 
 /// Maximum size of the response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
-
-/// Why discovery failed.
-#[derive(Debug, Error)]
-pub enum DiscoveryError {
-    /// No connection was established.
-    #[error(transparent)]
-    Connect(#[from] WebSocketConnectError),
-    /// The request failed, or the response is not usable: the reason, and whether a later request may succeed.
-    #[error("{0}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)")]
-    Response(String, bool),
-}
-
-impl DiscoveryError {
-    /// Whether a later attempt may succeed.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Connect(error) => error.is_transient(),
-            Self::Response(_, is_transient) => *is_transient,
-        }
-    }
-}
 
 /// The URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,30 +85,33 @@ impl SignalingUrl {
     }
 
     /// The WebSocket URL. Requests it from the server if necessary.
-    pub(in crate::io) async fn websocket_url(&self, tls: &Arc<ClientConfig>) -> Result<WebSocketUrl, DiscoveryError> {
+    pub(in crate::io) async fn websocket_url(
+        &self,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<WebSocketUrl, WebSocketConnectError> {
         if !self.is_discovered {
             return Ok(self.url.clone());
         }
         let failed = |reason: String, is_transient| {
-            DiscoveryError::Response(format!("GET {self}{PATH} failed: {reason}"), is_transient)
+            WebSocketConnectError::Discovery(format!("GET {self}{PATH} failed: {reason}"), is_transient)
         };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let Connected { stream, peer_addr, .. } = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
+        let Connected { stream, .. } = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
             return Err(failed(format!("no response within {} s", CONNECT_TIMEOUT.as_secs()), true));
         };
-        let may_require_tls = response.as_ref().map_or(true, |(head, _)| head.status == StatusCode::BAD_REQUEST);
-        if may_require_tls && !self.url.is_secure() && answers_tls(peer_addr).await {
-            return Err(failed("the server uses TLS; use https:// instead of http://".to_owned(), false));
-        }
         let (head, body) = response.map_err(|error| failed(error.to_string(), true))?;
         self.url_in(&head, &body).map_err(|reason| failed(reason, is_transient_status(head.status)))
     }
 
     /// Sends the request and reads the response.
     async fn get(&self, stream: Box<dyn ClientStream>) -> Result<(Parts, Bytes), BoxError> {
+        let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // An error of the connection is also an error of the request.
+        tokio::spawn(connection);
         let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
-        HttpConnection::new(&self.url, stream).await?.request(Method::GET, &path, Body::empty()).await
+        let (head, body) = requests.send_request(self.url.request(&path).body(Body::empty())?).await?.into_parts();
+        Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 
     /// The WebSocket URL in a response.
@@ -140,6 +121,9 @@ impl SignalingUrl {
             // The user gives the URL without the path.
             let location = location.map(|location| sanitize(location.strip_suffix(PATH).unwrap_or(&location)));
             return Err(UpgradeFailure::Status(head.status, location).to_string());
+        }
+        if head.status == StatusCode::BAD_REQUEST && !self.url.is_secure() {
+            return Err(format!("HTTP {}; if the server uses TLS, use https:// instead of http://", head.status));
         }
         if !head.status.is_success() {
             return Err(format!("HTTP {}", head.status));
@@ -152,35 +136,6 @@ impl SignalingUrl {
             return Err(format!("the server names {url}, which has no TLS"));
         }
         Ok(url.with_authorization_of(&self.url))
-    }
-}
-
-/// A connection for HTTP requests to the server of a WebSocket URL, with the login of the URL.
-pub(super) struct HttpConnection<'a> {
-    url: &'a WebSocketUrl,
-    requests: SendRequest<Body>,
-}
-
-impl<'a> HttpConnection<'a> {
-    pub(super) async fn new(url: &'a WebSocketUrl, stream: Box<dyn ClientStream>) -> Result<Self, BoxError> {
-        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // An error of the connection is also an error of the request.
-        tokio::spawn(connection);
-        Ok(Self { url, requests })
-    }
-
-    /// Sends a request, whose body is empty or JSON, and reads the response.
-    pub(super) async fn request(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: impl Into<Body>,
-    ) -> Result<(Parts, Bytes), BoxError> {
-        let request =
-            self.url.request(path).method(method).header(CONTENT_TYPE, "application/json").body(body.into())?;
-        self.requests.ready().await?;
-        let (head, body) = self.requests.send_request(request).await?.into_parts();
-        Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 }
 
@@ -252,7 +207,6 @@ mod tests {
     fn response_may_end_in_every_way_of_http() {
         for response in [
             &b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"url\":\"ws://h\"}"[..],
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"url\":\"\r\n8\r\nws://h\"}\r\n0\r\n\r\n",
             b"HTTP/1.0 200 OK\r\n\r\n{\"url\":\"ws://h\"}",
         ] {
             assert_eq!(discover(response).as_deref(), Ok("ws://h"), "{}", response.escape_ascii());
@@ -263,7 +217,6 @@ mod tests {
                 b"HTTP/1.1 302 Found\r\nLocation: https://h/api/v1/signaling\r\nContent-Length: 0\r\n\r\n",
                 "HTTP 302 Found redirects to https://h; use that address",
             ),
-            (b"SSH-2.0-server\r\n", "invalid HTTP"),
             (b"", "connection closed"),
         ] {
             let error = discover(response).expect_err("no usable response");

@@ -2,13 +2,14 @@
 //!
 //! Events are published under a room's lock and never wait. What a listener that does not keep up loses is counted.
 
-use std::iter;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use axum::body::Bytes;
+use axum::response::sse::Event;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::io::http::body;
 use crate::signaling::{ControlSurfaceEvent, EventProducer};
@@ -19,13 +20,13 @@ pub(in crate::io) const MAX_EVENT_STREAMS: usize = 16;
 /// Maximum number of queued events per stream.
 const EVENT_STREAM_CAPACITY: usize = 1_024;
 
-/// Maximum number of events per write.
-const MAX_EVENTS_PER_WRITE: usize = 64;
+/// The listeners of a server.
+pub(in crate::io) type SharedListeners = Arc<Mutex<EventListeners>>;
 
 /// All receivers of events.
 pub(in crate::io) struct EventListeners {
     /// `None` when the server is shutting down.
-    streams: Option<broadcast::Sender<Bytes>>,
+    streams: Option<broadcast::Sender<Event>>,
     program: Option<EventProducer>,
     /// Events that were not delivered. An event that two listeners miss counts twice.
     pub(in crate::io) dropped_events: Arc<AtomicU64>,
@@ -47,10 +48,10 @@ impl EventListeners {
     }
 
     /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
-    pub(in crate::io) fn add_stream(&mut self) -> Option<EventStream> {
+    pub(in crate::io) fn add_stream(&mut self) -> Option<BoxStream<'static, Event>> {
         let streams = self.streams.as_ref().filter(|streams| streams.receiver_count() < MAX_EVENT_STREAMS);
         self.rejected += u64::from(streams.is_none());
-        Some(EventStream { queue: streams?.subscribe(), dropped_events: Arc::clone(&self.dropped_events) })
+        Some(stream::unfold((streams?.subscribe(), Arc::clone(&self.dropped_events)), next_event).boxed())
     }
 
     /// Number of connected listeners.
@@ -62,11 +63,10 @@ impl EventListeners {
     /// Delivers an event to all listeners.
     pub(in crate::io) fn publish(&mut self, event: &ControlSurfaceEvent) {
         if let Some(events) = self.program.as_mut().filter(|events| !events.is_abandoned()) {
-            self.dropped_events.fetch_add(u64::from(!events.push(event)), Ordering::Relaxed);
+            self.dropped_events.fetch_add(u64::from(events.push(*event).is_err()), Ordering::Relaxed);
         }
         if let Some(streams) = self.streams.as_ref().filter(|streams| streams.receiver_count() > 0) {
-            // The format of server-sent events (HTML, section 9.2). `to_json` writes no line breaks, so one `data:` line is enough.
-            let _ = streams.send(format!("data: {}\n\n", body::to_json(event)).into());
+            let _ = streams.send(Event::default().data(body::to_json(event)));
         }
     }
 
@@ -76,42 +76,30 @@ impl EventListeners {
     }
 }
 
-/// The events of one stream.
-pub(in crate::io) struct EventStream {
-    queue: broadcast::Receiver<Bytes>,
-    dropped_events: Arc<AtomicU64>,
-}
+/// The queue of a stream, and the number of events that all listeners have missed.
+type StreamQueue = (broadcast::Receiver<Event>, Arc<AtomicU64>);
 
-impl EventStream {
-    /// The queued events, or the next event if none is queued; `None` after the end. The number of events that were dropped because the queue
-    /// was full replaces them. Cancel safe.
-    pub(in crate::io) async fn recv(&mut self) -> Option<Bytes> {
-        let first = match self.queue.recv().await {
-            Ok(event) => Ok(event),
-            Err(RecvError::Lagged(dropped)) => Err(dropped),
-            Err(RecvError::Closed) => return None,
-        };
-        let next = || match self.queue.try_recv() {
-            Ok(event) => Some(Ok(event)),
-            Err(TryRecvError::Lagged(dropped)) => Some(Err(dropped)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        };
-        let mut text = Vec::new();
-        for received in iter::once(first).chain(iter::from_fn(next)).take(MAX_EVENTS_PER_WRITE) {
-            match received {
-                Ok(event) => text.extend_from_slice(&event),
-                Err(dropped) => {
-                    self.dropped_events.fetch_add(dropped, Ordering::Relaxed);
-                    text.extend_from_slice(format!("event: dropped\ndata: {{\"dropped\":{dropped}}}\n\n").as_bytes());
-                }
-            }
+/// The next event; `None` after the end. The number of events that were dropped because the queue was full replaces them.
+async fn next_event((mut queue, dropped_events): StreamQueue) -> Option<(Event, StreamQueue)> {
+    let event = match queue.recv().await {
+        Ok(event) => event,
+        Err(RecvError::Lagged(dropped)) => {
+            dropped_events.fetch_add(dropped, Ordering::Relaxed);
+            Event::default().event("dropped").data(format!("{{\"dropped\":{dropped}}}"))
         }
-        Some(text.into())
-    }
+        Err(RecvError::Closed) => return None,
+    };
+    Some((event, (queue, dropped_events)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::to_bytes;
+    use axum::response::IntoResponse;
+    use axum::response::sse::Sse;
+
     use crate::signaling::{ControlSurfaceEventKind, InlineStr, event_queue};
 
     use super::*;
@@ -140,13 +128,12 @@ mod tests {
         listeners.dropped_events.load(Ordering::Relaxed)
     }
 
-    async fn drain(queue: &mut EventStream) -> String {
-        let mut text = String::new();
-        while let Some(more) = queue.recv().await {
-            assert!(more.len() <= MAX_EVENTS_PER_WRITE * expected_event(1_000).len());
-            text += str::from_utf8(&more).expect("text");
-        }
-        text
+    /// At most `count` events, as a client receives them.
+    async fn read(events: &mut BoxStream<'static, Event>, count: usize) -> String {
+        let events: Vec<Event> = events.take(count).collect().await;
+        let body = Sse::new(stream::iter(events).map(Ok::<_, Infallible>)).into_response().into_body();
+        let text = to_bytes(body, usize::MAX).await.expect("a body");
+        String::from_utf8(text.into()).expect("text")
     }
 
     #[tokio::test]
@@ -155,18 +142,15 @@ mod tests {
         let (mut fast, mut slow) =
             (listeners.add_stream().expect("a stream"), listeners.add_stream().expect("a stream"));
         (0..1_024).for_each(|time| _ = publish(&mut listeners, time));
-        let mut received = String::new();
-        for _ in 0..1_024 / MAX_EVENTS_PER_WRITE {
-            received += str::from_utf8(&fast.recv().await.expect("events")).expect("text");
-        }
+        let received = read(&mut fast, 1_024).await;
         assert_eq!((publish(&mut listeners, 1_024), publish(&mut listeners, 1_025)), (0, 0));
-        let first = slow.recv().await.expect("events");
         let expected: String = (2..65).map(expected_event).collect();
-        assert_eq!(str::from_utf8(&first), Ok(&*format!("event: dropped\ndata: {{\"dropped\":2}}\n\n{expected}")));
+        let first = read(&mut slow, 64).await;
+        assert_eq!(first, format!("event: dropped\ndata: {{\"dropped\":2}}\n\n{expected}"));
         assert_eq!(publish(&mut listeners, 1_026), 2);
         listeners.close_all();
-        assert_eq!(drain(&mut slow).await, (65..1_027).map(expected_event).collect::<String>());
-        assert_eq!(received + &drain(&mut fast).await, (0..1_027).map(expected_event).collect::<String>());
+        assert_eq!(read(&mut slow, 2_000).await, (65..1_027).map(expected_event).collect::<String>());
+        assert_eq!(received + &read(&mut fast, 2_000).await, (0..1_027).map(expected_event).collect::<String>());
     }
 
     #[test]
@@ -182,7 +166,7 @@ mod tests {
         // The stream that was added last is closed at once, because the test does not keep it. The embedding application's queue holds at
         // most one event, so the application misses the second event.
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.active()), (0, 1, 16));
-        assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
+        assert_eq!(consumer.pop().map(|event| event.received_at), Ok(1));
         drop(consumer);
         assert_eq!((publish(&mut listeners, 3), listeners.active()), (1, 15));
     }

@@ -10,18 +10,20 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Notify;
 
+use crate::io::clock;
 use crate::io::connection_permit::{ConnectionLimiter, MAX_LIMITED_SOURCES, TLS_CONNECTION_BYTES};
 use crate::io::http::body::{self, RequestError};
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::config::SignalingServerConfig;
-use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::signaling::event_stream::SharedListeners;
+use crate::io::stop::StopToken;
 use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
-use crate::rate_limit::{WindowLimit, WindowLimiter};
-use crate::signaling::SignalingLimits;
+use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
+use crate::signaling::{Hub, SignalingLimits};
+use crate::time::Time;
 
 /// The arguments of a handler: what all handlers share, and the client that sent the request.
 pub(super) type SharedState = State<Arc<HttpState>>;
@@ -29,23 +31,21 @@ pub(super) type Client = Extension<ConnectionInfo>;
 
 /// What the handlers share.
 pub(super) struct HttpState {
-    pub(super) hub: Arc<SharedHub>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) listeners: SharedListeners,
+    /// When the server was started.
+    pub(super) started: Time,
     pub(super) config: SignalingServerConfig,
     pub(super) limits: SignalingLimits,
     pub(super) limiter: Arc<ConnectionLimiter>,
-    /// Notified when the operator stops the server.
-    pub(super) shutdown: Notify,
-    /// Limits the log lines about rejected upgrades.
-    pub(super) upgrade_log_throttle: SharedLogThrottle,
-    /// Limits the log lines about subprotocols.
-    pub(super) subprotocol_log_throttle: SharedLogThrottle,
-    /// Limits the log lines about rejected posts and token requests.
+    /// Requested when the operator stops the server, and what runs beside it.
+    pub(super) stop: StopToken,
+    /// Limits the log lines about rejected upgrades, posts and token requests.
     pub(super) rejection_log_throttle: SharedLogThrottle,
     pub(super) token_limiter: RequestLimiter,
     pub(super) post_limiter: RequestLimiter,
     /// The listen address.
     pub(super) address: SocketAddr,
-    pub(super) openapi: OnceLock<Bytes>,
     pub(super) asyncapi: OnceLock<Bytes>,
     pub(super) health: LatestBody,
     pub(super) webrtc_rooms: LatestBody,
@@ -55,23 +55,27 @@ pub(super) struct HttpState {
 
 impl HttpState {
     /// The state of a server that listens on `address`.
-    pub(super) fn new(mut config: SignalingServerConfig, hub: &Arc<SharedHub>, address: SocketAddr) -> Self {
+    pub(super) fn new(
+        mut config: SignalingServerConfig,
+        (hub, listeners): (&Arc<Hub>, &SharedListeners),
+        address: SocketAddr,
+        stop: &StopToken,
+    ) -> Self {
         if config.tls.is_some() {
             config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
         }
-        let limits = hub.with_hub(|call| call.hub.limits().clone());
+        let limits = hub.limits().clone();
         let budget = &config.connection_limits.memory_budget;
         Self {
             hub: Arc::clone(hub),
+            listeners: Arc::clone(listeners),
+            started: clock::monotonic_now(),
             limiter: ConnectionLimiter::new(config.connection_limits.clone()),
-            shutdown: Notify::new(),
-            upgrade_log_throttle: SharedLogThrottle::default(),
-            subprotocol_log_throttle: SharedLogThrottle::default(),
+            stop: stop.clone(),
             rejection_log_throttle: SharedLogThrottle::default(),
             token_limiter: request_limiter(config.broadcast.token_limit),
             post_limiter: request_limiter(config.broadcast.post_limit),
             address,
-            openapi: OnceLock::new(),
             asyncapi: OnceLock::new(),
             health: LatestBody::new(budget),
             webrtc_rooms: LatestBody::new(budget),
@@ -83,10 +87,10 @@ impl HttpState {
 }
 
 /// The limit on requests of each source; `None`: no limit.
-pub(super) type RequestLimiter = Option<Mutex<WindowLimiter>>;
+pub(super) type RequestLimiter = Option<Mutex<KeyedGcra<IpAddr>>>;
 
-pub(super) fn request_limiter(limit: Option<WindowLimit>) -> RequestLimiter {
-    limit.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))
+pub(super) fn request_limiter(limit: Option<RequestRate>) -> RequestLimiter {
+    limit.map(|limit| Mutex::new(KeyedGcra::new(Gcra::with_request_rate(limit), MAX_LIMITED_SOURCES)))
 }
 
 /// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of

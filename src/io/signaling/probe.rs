@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -22,11 +21,11 @@ use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::poller::Poller;
 pub use crate::io::signaling::probe_socket::ProbeConnections;
-use crate::io::signaling::probe_socket::{ProbeStream, ReadResult, TimestampedTcp, is_sent, read_message};
+use crate::io::signaling::probe_socket::{ProbeStream, ReadResult, is_sent, read_message};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, NodeThread};
 use crate::io::websocket::connect::{self, WebSocketConnectError};
-use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, saturating_nanos};
 
@@ -81,25 +80,20 @@ impl ProbeConnections {
         RequestMatcher::new(target.dialect, target.nonce, clock::exact_wall_clock(clock::monotonic_now))
     }
 
-    /// Runs `node` on its own thread. A lost connection ends the run with an error that contains [`WebSocketFailure`]. Otherwise, the receiver
-    /// yields the open connections after the run.
+    /// Runs `node` on its own thread, and closes the connections. A lost connection ends the run with an error that contains
+    /// [`WebSocketFailure`].
     pub fn spawn(
         mut self,
         mut node: WebSocketProber,
         stop: StopToken,
         spin: u8,
-    ) -> io::Result<(NodeThread<WebSocketProber>, Receiver<Self>)> {
-        let (ended, still_open) = mpsc::channel();
-        let running = udp::spawn_driver("client", move || {
+    ) -> io::Result<NodeThread<WebSocketProber>> {
+        udp::spawn_driver("client", move || {
             let options = DriverOptions::client(spin, Backend::Native, true);
             let tally = udp::drive(&mut self, &mut node, &stop, options, &[None]);
-            if tally.result.is_ok() {
-                // The caller may need no closing handshake.
-                _ = ended.send(self);
-            }
+            self.close();
             (node, tally)
-        })?;
-        Ok((running, still_open))
+        })
     }
 }
 
@@ -149,28 +143,23 @@ pub fn start(
         let connections = match attempt {
             Ok(sockets) => Ok(sockets),
             Err(ProbeStartError::Failure(failure)) => Err(failure),
-            Err(ProbeStartError::Connect(error)) if is_of_server(&error) => {
-                Err(WebSocketFailure::Unreachable(match (error, wait_for) {
-                    (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
-                        WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
-                    }
-                    (error, _) => error.to_string(),
-                }))
-            }
+            // The server is the cause, and not the name or the certificate. The error becomes part of the report.
+            Err(ProbeStartError::Connect(
+                error @ (WebSocketConnectError::Tcp(..)
+                | WebSocketConnectError::Upgrade(..)
+                | WebSocketConnectError::Timeout { .. }),
+            )) => Err(WebSocketFailure::Unreachable(match (error, wait_for) {
+                (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
+                    WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
+                }
+                (error, _) => error.to_string(),
+            })),
             Err(error) => return Err(error),
         };
         let waited_ns = saturating_nanos(clock::monotonic_now().duration_since(began));
         let wait = wait_for.map(|_| WaitResult { waited_ns, reply_received: connections.is_ok() });
         let connections = connections.map(|sockets| ProbeConnections::new(sockets, setup.poller, timeout));
         return Ok(ProbeStart { connect_times, wait, connections });
-    }
-}
-
-/// Whether the server is the cause, and not the name, the certificate or the scheme of the URL. The error then becomes part of the report.
-fn is_of_server(error: &WebSocketConnectError) -> bool {
-    match error {
-        WebSocketConnectError::Upgrade(_, error) => !matches!(error, UpgradeFailure::TlsRequired),
-        error => matches!(error, WebSocketConnectError::Tcp(..) | WebSocketConnectError::Timeout { .. }),
     }
 }
 
@@ -226,7 +215,7 @@ impl Setup<'_> {
         let (tcp, tls, after_response, times) = self.run_until_stopped(connecting)??;
         let mut tcp = TcpStream::from_std(tcp);
         self.poller.registry().register(&mut tcp, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-        let stream = ProbeStream { tcp: TimestampedTcp::new(tcp), tls, may_read: true };
+        let stream = ProbeStream::new(tcp, tls);
         let config = Some(connect::websocket_config());
         Ok((WebSocket::from_partially_read(stream, after_response, Role::Client, config), times))
     }

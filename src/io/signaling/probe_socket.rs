@@ -2,31 +2,24 @@
 //! which its last byte was read.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
 use rustls::{ClientConnection, Stream};
-use tungstenite::protocol::CloseFrame;
-use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
+use tungstenite::{Error, Message, WebSocket};
 
 use crate::client::WebSocketFailure;
 use crate::io::clock::monotonic_now;
-use crate::io::local_socket::local_ip_for;
 use crate::io::poller::Poller;
 use crate::io::udp::DriverIo;
 use crate::io::websocket::connect::{closed_by_server, failure};
-use crate::io::websocket::frame::WebSocketError;
 use crate::node::{Receive, SendStatus, Transmit};
-use crate::stats::AddressChange;
 use crate::time::Time;
 
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
-
-/// Maximum time for the closing handshake.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Placeholder source address, which the prober ignores, of messages from all other connections.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -57,21 +50,11 @@ impl ProbeConnections {
         self.failure.is_some() || self.send_failure.is_some()
     }
 
-    /// Closes all connections and waits for the replies, half a second at most.
-    pub fn close(mut self) {
-        let until = monotonic_now() + CLOSE_TIMEOUT;
-        self.sockets.retain_mut(|socket| is_sent(socket.close(None)).is_ok());
-        while !self.sockets.is_empty() && monotonic_now() < until {
-            let mut more = false;
-            self.sockets.retain_mut(|socket| {
-                let read = read_message(socket);
-                more |= matches!(read, Ok(ReadResult::Text(..) | ReadResult::Incomplete));
-                read.is_ok()
-            });
-            // Data from the server does not extend the wait.
-            if !more && !self.sockets.is_empty() && self.poller.wait(Some(until)).unwrap_or(true) {
-                return;
-            }
+    /// Sends close frames. The report does not wait for the replies.
+    pub(super) fn close(self) {
+        for mut socket in self.sockets {
+            let _ = socket.close(None);
+            let _ = socket.flush();
         }
     }
 }
@@ -153,19 +136,6 @@ impl DriverIo for ProbeConnections {
         })
     }
 
-    /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
-    fn follow_address(&mut self, _: usize) -> io::Result<Option<AddressChange>> {
-        let tcp = &self.sockets[0].get_ref().tcp.tcp;
-        let (from, peer) = (tcp.local_addr()?.ip(), tcp.peer_addr()?);
-        if UdpSocket::bind((from, 0)).is_err() {
-            let to = local_ip_for(peer)?;
-            self.failure = Some(WebSocketFailure::Unreachable(format!(
-                "this host's address changed from {from} to {to}, which ended the connection"
-            )));
-        }
-        Ok(None)
-    }
-
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {
         if self.is_closed() {
             return Ok(false);
@@ -177,45 +147,20 @@ impl DriverIo for ProbeConnections {
     }
 }
 
-/// A TCP stream that records the time of its last read.
-pub(super) struct TimestampedTcp {
-    pub(super) tcp: TcpStream,
-    read_at: Time,
-}
-
-impl TimestampedTcp {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, read_at: monotonic_now() }
-    }
-}
-
-impl Read for TimestampedTcp {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.tcp.read(buffer)?;
-        if length > 0 {
-            self.read_at = monotonic_now();
-        }
-        Ok(length)
-    }
-}
-
-impl Write for TimestampedTcp {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
-    }
-}
-
-/// A TCP stream with or without TLS.
+/// A stream that can be read once at a time, and records the time of its last read.
 pub(super) struct ProbeStream {
-    pub(super) tcp: TimestampedTcp,
-    pub(super) tls: Option<ClientConnection>,
+    tcp: TcpStream,
+    tls: Option<ClientConnection>,
+    read_at: Time,
     /// A read clears this flag. Then, reads would block until it is set again. Otherwise, the library would read as long as a server sends
     /// parts of a message.
-    pub(super) may_read: bool,
+    may_read: bool,
+}
+
+impl ProbeStream {
+    pub(super) fn new(tcp: TcpStream, tls: Option<ClientConnection>) -> Self {
+        Self { tcp, tls, read_at: monotonic_now(), may_read: true }
+    }
 }
 
 impl Read for ProbeStream {
@@ -223,12 +168,12 @@ impl Read for ProbeStream {
         if !self.may_read {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let read = match &mut self.tls {
+        let length = match &mut self.tls {
             Some(session) => Stream::new(session, &mut self.tcp).read(buffer),
             None => self.tcp.read(buffer),
-        };
-        self.may_read = read.is_err();
-        read
+        }?;
+        (self.read_at, self.may_read) = (monotonic_now(), false);
+        Ok(length)
     }
 }
 
@@ -243,7 +188,7 @@ impl Write for ProbeStream {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.tls {
             Some(session) => Stream::new(session, &mut self.tcp).flush(),
-            None => self.tcp.flush(),
+            None => Ok(()),
         }
     }
 }
@@ -265,8 +210,8 @@ pub(super) fn read_message(socket: &mut WebSocket<ProbeStream>) -> Result<ReadRe
     let received = socket.read();
     let stream = socket.get_ref();
     match received {
-        Ok(Message::Text(text)) => Ok(ReadResult::Text(text.into(), stream.tcp.read_at)),
-        Ok(Message::Binary(_)) => Ok(ReadResult::Text(Bytes::new(), stream.tcp.read_at)),
+        Ok(Message::Text(text)) => Ok(ReadResult::Text(text.into(), stream.read_at)),
+        Ok(Message::Binary(_)) => Ok(ReadResult::Text(Bytes::new(), stream.read_at)),
         Ok(Message::Close(frame)) => {
             // Sends the reply.
             let _ = socket.flush();
@@ -279,13 +224,7 @@ pub(super) fn read_message(socket: &mut WebSocket<ProbeStream>) -> Result<ReadRe
         Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             Ok(ReadResult::Incomplete)
         }
-        Err(error) => {
-            if let Some(error) = WebSocketError::from_library(&error) {
-                let code = error.close_code().get().into();
-                let _ = socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
-            }
-            Err(failure(error))
-        }
+        Err(error) => Err(failure(error)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use axum::BoxError;
@@ -30,14 +30,10 @@ use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoo
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::ClientMessage;
 
-/// A room that lasted this long resets the backoff. A connection alone does not reset the backoff, because even a server that hangs accepts
-/// connections.
-const STABLE_AFTER: Duration = Duration::from_secs(10);
-
 /// See [`SignalingConnection::connect`]. A connection that is lost silently, such as at a NAT, is replaced after 4 s.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Interval between DNS lookups of a host name in `--public-addr`.
+/// Interval between DNS lookups of the host names in `--public-addr` and `--stun`.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of a registration.
@@ -58,7 +54,7 @@ pub struct Registration {
     /// The mapped address from STUN. Without `--stun`, the sender is dropped.
     pub mapped_address: watch::Receiver<Option<SocketAddr>>,
     /// Receives the first room, once it exists and the address has been published there.
-    pub first_room: SyncSender<RegisteredRoom>,
+    pub first_room: Option<SyncSender<RegisteredRoom>>,
 }
 
 impl Registration {
@@ -81,24 +77,17 @@ impl Registration {
     }
 
     async fn run(mut self) {
-        let mut retries = Retries::default();
+        let mut last_error = String::new();
         loop {
             let url = (self.url)();
-            let mut registered = None;
-            let Err(error) = self.run_connection(&url, &mut registered).await;
-            if registered.is_some_and(|since: Instant| since.elapsed() >= STABLE_AFTER) {
-                retries = Retries::default();
-            }
-            retries.wait(&url, &error).await;
+            let Err(error) = self.run_connection(&url, &mut last_error).await;
+            wait_before_retry(&url, &error, &mut last_error).await;
         }
     }
 
-    /// Runs one connection until it ends. Sets `registered` when the room is joined.
-    async fn run_connection(
-        &mut self,
-        url: &SignalingUrl,
-        registered: &mut Option<Instant>,
-    ) -> Result<Infallible, BoxError> {
+    /// Runs one connection until it ends. Clears `last_error` when the room is joined, and not before, because even a server that hangs
+    /// accepts connections.
+    async fn run_connection(&mut self, url: &SignalingUrl, last_error: &mut String) -> Result<Infallible, BoxError> {
         let attempt = async { Ok::<_, BoxError>(self.connect(url.websocket_url(&self.tls).await?).await?) };
         let no_answer =
             |_| format!("no answer within {} s. Check that the server is running", ATTEMPT_TIMEOUT.as_secs());
@@ -120,23 +109,23 @@ impl Registration {
             let reply = tokio::select! {
                 message = connection.recv() => {
                     let message = message.map_err(|failure| client::explain(&failure))?;
-                    self.participant.on_message(message, clock::wall_clock(clock::monotonic_now()))?
+                    self.participant.on_message(message, clock::unix_ms())?
                 }
                 () = &mut join_deadline, if !self.participant.is_joined() => {
                     return Err("no reply from the server; is it a jamjam signaling server?".into());
                 }
                 Ok(()) = self.mapped_address.changed() => self.update_addresses(&connection).await,
-                _ = resolve.tick(), if self.address.is_host_name() => self.update_addresses(&connection).await,
+                _ = resolve.tick() => self.update_addresses(&connection).await,
             };
             if let Some(reply) = reply {
                 connection.send(&reply).await?;
             }
-            if registered.is_none()
-                && let Some(room) = self.participant.joined_room()
-            {
-                *registered = Some(Instant::now());
-                // The channel has space for one room, and may have no receiver.
-                let _ = self.first_room.try_send(room.clone());
+            if let Some(room) = self.participant.joined_room() {
+                last_error.clear();
+                if let Some(first_room) = self.first_room.take() {
+                    // The channel has space for one room, and may have no receiver.
+                    let _ = first_room.try_send(room.clone());
+                }
             }
         }
     }
@@ -189,16 +178,16 @@ impl StunResolver {
     /// Never completes.
     async fn run(this: Option<Self>) {
         let Some(Self { server: (host, port), listen_address, address }) = this else { return pending().await };
-        let mut retries = Retries::default();
+        let mut last_error = String::new();
         loop {
             let found = lookup_host((host.as_str(), port)).await.map_err(BoxError::from);
             match found.and_then(|found| usable_stun_server(found, listen_address).map_err(BoxError::from)) {
                 Ok(found) => {
                     address.send_replace(Some(found));
-                    retries = Retries::default();
+                    last_error.clear();
                     sleep(RESOLVE_INTERVAL).await;
                 }
-                Err(error) => retries.wait(&format_args!("stun:{host}:{port}"), &error).await,
+                Err(error) => wait_before_retry(&format_args!("stun:{host}:{port}"), &error, &mut last_error).await,
             }
         }
     }
@@ -226,54 +215,30 @@ pub fn usable_stun_server(
     })
 }
 
-/// Failed attempts of one operation.
-#[derive(Default)]
-struct Retries {
-    count: u32,
-    last_error: String,
-}
-
-impl Retries {
-    /// Logs a failed attempt to reach `url`, and waits before the next one. A repeated error is logged only at the debug level.
-    async fn wait(&mut self, url: &impl Display, error: &BoxError) {
-        let delay = retry_delay(self.count);
-        self.count += 1;
-        // The server may have closed the connection because this process ends: then this is not logged.
-        sleep(SHUTDOWN_TIME).await;
-        let (message, retry_ms) = (error.to_string(), delay.as_millis() as u64);
-        if message == self.last_error {
-            debug!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
-        } else {
-            warn!(target: "registration", %url, error = %message, retry_ms, "failed, retrying");
-            self.last_error = message;
-        }
-        sleep(delay.saturating_sub(SHUTDOWN_TIME)).await;
-    }
-}
-
-/// A stop request reaches all threads within this time.
-const SHUTDOWN_TIME: Duration = Duration::from_millis(100);
-
-/// Maximum of the random delay before the first retry.
-const INITIAL_DELAY: Duration = Duration::from_millis(500);
-
 /// Maximum time for discovery and for the connections to the paths of newer and older clients together. With the longest delay before the next
 /// attempt, an echo server is back in its room 5 s after its signaling server is reachable again, whatever the attempt in between waits for.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Maximum delay between two connection attempts.
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// Maximum delay between two attempts.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 // The server is reachable again just after an attempt has begun, or after the last answer of a lost connection.
-const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() + MAX_BACKOFF.as_millis() <= 5_000);
-const _: () = assert!(2 * PING_INTERVAL.as_millis() + INITIAL_DELAY.as_millis() <= 5_000);
+const _: () = assert!(ATTEMPT_TIMEOUT.as_millis() + MAX_RETRY_DELAY.as_millis() <= 5_000);
+const _: () = assert!(2 * PING_INTERVAL.as_millis() + MAX_RETRY_DELAY.as_millis() <= 5_000);
 
-/// The delay after this number of failed attempts: exponential backoff, random between half of its maximum and its maximum, because all
-/// clients would otherwise reconnect at once after a restart.
-fn retry_delay(attempts: u32) -> Duration {
+/// Waits after a failed attempt to reach `url`, and logs it. A repeated error is logged only at the debug level.
+async fn wait_before_retry(url: &impl Display, error: &BoxError, last_error: &mut String) {
+    // All clients would otherwise reconnect at once after a restart.
     let [chance] = os::random_u64s();
-    let max = INITIAL_DELAY.saturating_mul(1 << attempts.min(16)).min(MAX_BACKOFF);
-    max.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))
+    sleep(MAX_RETRY_DELAY.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))).await;
+    // The server may have closed the connection because this process ends: then this is not reached.
+    let message = error.to_string();
+    if message == *last_error {
+        debug!(target: "registration", %url, error = %message, "failed, retrying");
+    } else {
+        warn!(target: "registration", %url, error = %message, "failed, retrying");
+        *last_error = message;
+    }
 }
 
 /// What determines the address that the echo server advertises.
@@ -286,11 +251,6 @@ pub struct AdvertisedAddress {
 }
 
 impl AdvertisedAddress {
-    /// Whether the public address is a host name, which may resolve to another address later.
-    fn is_host_name(&self) -> bool {
-        self.public_address.as_ref().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
-    }
-
     /// The address to advertise to clients of the signaling server at `peer`. `local` is this host's address on the connection to that
     /// server.
     async fn resolve_for(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
@@ -336,7 +296,6 @@ fn is_link_local(ip: IpAddr) -> bool {
 mod tests {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc::sync_channel;
 
     use crate::client::StopSignal;
     use crate::io::tls::client::TrustPolicy;
@@ -354,7 +313,7 @@ mod tests {
         let url = move || urls[usize::from(has_moved.swap(true, Ordering::SeqCst))].clone();
         let address =
             AdvertisedAddress { listen_address: SocketAddr::from(([127, 0, 0, 1], 5_000)), public_address: None };
-        let participant = EchoParticipant::new("x", Duration::ZERO, AddressCandidates::default(), None);
+        let participant = EchoParticipant::new("x", Duration::ZERO, None);
         let tls = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().expect("TLS");
         let stop = StopToken::default();
         Registration {
@@ -365,7 +324,7 @@ mod tests {
             address,
             stun: None,
             mapped_address: watch::channel(None).1,
-            first_room: sync_channel(1).0,
+            first_room: None,
         }
         .spawn(&stop)
         .expect("a thread");
@@ -377,18 +336,6 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_a_second_with_jitter() {
-        let max = [500, 1_000, 1_000].map(Duration::from_millis);
-        for (attempts, max) in (0..).zip(max) {
-            let delay = retry_delay(attempts);
-            assert!(delay >= max / 2 && delay <= max, "{delay:?} of {max:?}");
-        }
-        let drawn: std::collections::HashSet<Duration> = (0..20).map(|_| retry_delay(0)).collect();
-        assert!(drawn.len() > 10, "{drawn:?}");
-        assert!((0..100).all(|attempts| retry_delay(attempts) <= MAX_BACKOFF));
-    }
-
-    #[test]
     fn unreachable_addresses_are_never_advertised() {
         for (listening, local, peer, expected) in [
             // A listen address that is neither a wildcard nor a link-local address is advertised. Exception: a loopback address is
@@ -396,10 +343,8 @@ mod tests {
             ("192.0.2.1:5000", "192.0.2.1", "198.51.100.7", Some("192.0.2.1:5000")),
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
-            ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
             // These listen addresses are wildcard addresses (`0.0.0.0`). A signaling server on this host or in a private network receives
             // the local address. If the signaling server is another host with a public IP address, no address is advertised.
-            ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),
             ("0.0.0.0:5000", "192.168.1.5", "198.51.100.7", None),
@@ -409,8 +354,6 @@ mod tests {
             // `[::]` listens on IPv4 too, `0.0.0.0` on IPv4 only.
             ("[::]:5000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:5000")),
             ("[::]:5000", "fd00::5", "fd00::9", Some("[fd00::5]:5000")),
-            ("[::]:5000", "2001:db8::5", "2001:db8::9", None),
-            ("0.0.0.0:5000", "::1", "::1", None),
             ("0.0.0.0:5000", "fd00::5", "fd00::9", None),
             // Link-local addresses need a scope id.
             ("[::]:5000", "fe80::5", "fe80::9", None),

@@ -2,30 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{io, iter, thread};
+use std::{io, thread};
 
-use axum::BoxError;
-use axum::body::Body;
-use axum::http::response::Parts;
-use axum::http::{Method, StatusCode};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::SinkExt;
 use rustls::ClientConfig;
-use serde::Deserialize;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tungstenite::protocol::Role;
-use tungstenite::{Error, Message};
+use tungstenite::Message;
 
-use crate::client::{JoinHandshake, RoomLoad, RoomLoadConfig, WebSocketFailure};
+use crate::client::{JoinHandshake, RoomLoad, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::signaling::discovery::HttpConnection;
 use crate::io::stop::StopToken;
-use crate::io::websocket::connect::{
-    ClientStream, Connected, closed_by_server, connect, connect_stream, failure, websocket_config,
-};
+use crate::io::websocket::connect::{ClientSocket, connect, failure, next_message, websocket_config};
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::lock::lock;
 use crate::signaling::Dialect;
@@ -45,10 +35,7 @@ const MAX_UNSENT: usize = 16;
 /// Size of each connection's read buffer, in bytes. The library clears the buffer before each read.
 const READ_BUFFER_BYTES: usize = 1 << 10;
 
-/// Maximum size of a message, in bytes. The list of a hundred participants fits into one message.
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
-
-/// Maximum time for closing all connections, and for removing a room of control surfaces.
+/// Maximum time for closing all connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pause between two calls that show the progress.
@@ -58,6 +45,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 pub struct RoomLoadTarget {
     /// The URL of each member.
     pub urls: Vec<WebSocketUrl>,
+    /// The code of each room of control surfaces.
+    pub codes: Vec<String>,
     /// How to open the connections.
     pub socket_options: LocalSocketOptions,
     /// TLS of `wss` URLs.
@@ -70,21 +59,17 @@ pub struct RoomLoadTarget {
 struct Shared {
     target: RoomLoadTarget,
     load: Mutex<RoomLoad>,
-    /// The code or id of each room. In the jamjam dialect, it is unknown until the first member has created the room, and empty if it could
+    /// The code or id of each room, empty if the URL names it. In the jamjam dialect, it is unknown until the first member has created the room, and empty if it could
     /// not.
     rooms: Vec<watch::Sender<Option<String>>>,
 }
 
-type Socket = WebSocketStream<Box<dyn ClientStream>>;
-
-/// A run with its connections and rooms.
+/// A run with its connections.
 pub struct RoomLoadRun {
     runtime: Runtime,
     shared: Arc<Shared>,
     /// Each member closes its connection when its sender is dropped.
     senders: Vec<mpsc::Sender<u32>>,
-    /// The codes of the rooms that were created.
-    codes: Vec<String>,
     stop: StopToken,
 }
 
@@ -93,29 +78,19 @@ impl RoomLoadRun {
     pub fn new(load: RoomLoad, target: RoomLoadTarget, stop: &StopToken) -> io::Result<Self> {
         // Few other threads resolve names.
         let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(8).enable_all().build()?;
-        let known = (load.config.dialect != Dialect::Jamjam).then(String::new);
-        let rooms = (0..load.config.rooms).map(|_| watch::Sender::new(known.clone())).collect();
+        let is_known = load.config.dialect != Dialect::Jamjam;
+        let code = |room| is_known.then(|| target.codes.get(room).cloned().unwrap_or_default());
+        let rooms = (0..load.config.rooms).map(|room| watch::Sender::new(code(room))).collect();
         let shared = Arc::new(Shared { target, load: Mutex::new(load), rooms });
-        Ok(Self { runtime, shared, senders: Vec::new(), codes: Vec::new(), stop: stop.clone() })
+        Ok(Self { runtime, shared, senders: Vec::new(), stop: stop.clone() })
     }
 
     /// Runs until all messages are settled, all connections have ended or a stop is requested. Passes the number of joined members and
-    /// [`RoomLoad::progress`] to `on_progress` now and then. Fails if there is no room to join.
-    pub fn run(&mut self, mut on_progress: impl FnMut(u64, String)) -> Result<RoomLoad, BoxError> {
-        let Self { runtime, shared, senders, codes, stop } = self;
-        let RoomLoadConfig { members, rooms, dialect, .. } = lock(&shared.load).config.clone();
-        if dialect == Dialect::ControlSurface {
-            let (stopped, created) = (stop.to_notify(), change_rooms(&shared.target, rooms, codes));
-            match runtime.block_on(stop.unless_stopped(&stopped, created)) {
-                Ok(created) => created?,
-                Err(_) => return Ok(lock(&shared.load).clone()),
-            }
-            for (room, code) in iter::zip(&shared.rooms, &*codes) {
-                room.send_replace(Some(code.clone()));
-            }
-        }
+    /// [`RoomLoad::progress`] to `on_progress` now and then.
+    pub fn run(&mut self, mut on_progress: impl FnMut(u64, String)) -> RoomLoad {
+        let Self { runtime, shared, senders, stop } = self;
         let outboxes;
-        (*senders, outboxes) = (0..members).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
+        (*senders, outboxes) = (0..shared.target.urls.len()).map(|_| mpsc::channel(MAX_UNSENT)).unzip();
         let starting = runtime.spawn(start_members(Arc::clone(shared), outboxes));
         let this_thread = thread::current();
         stop.on_stop(move || this_thread.unpark());
@@ -146,12 +121,12 @@ impl RoomLoadRun {
         }
         starting.abort();
         // The connections, which are still open, go on with theirs.
-        Ok(lock(&shared.load).clone())
+        lock(&shared.load).clone()
     }
 
-    /// Closes all connections, and removes the created rooms. Returns the codes of those that the server did not remove.
-    pub fn close(self) -> Vec<String> {
-        let Self { runtime, shared, senders, mut codes, stop } = self;
+    /// Closes all connections.
+    pub fn close(self) {
+        let Self { runtime, shared, senders, .. } = self;
         drop(senders);
         runtime.block_on(async {
             let closed = async {
@@ -160,47 +135,9 @@ impl RoomLoadRun {
                 }
             };
             let _ = timeout(CLOSE_TIMEOUT, closed).await;
-            let stopped = stop.to_notify();
-            tokio::select! {
-                _ = change_rooms(&shared.target, 0, &mut codes) => {}
-                () = async { stopped.notified().await; sleep(CLOSE_TIMEOUT).await } => {}
-            }
         });
         runtime.shutdown_timeout(CLOSE_TIMEOUT);
-        codes
     }
-}
-
-/// Creates or removes rooms of control surfaces until there are `count`. Their codes are in `codes`.
-async fn change_rooms(target: &RoomLoadTarget, count: usize, codes: &mut Vec<String>) -> Result<(), BoxError> {
-    const PATH: &str = "/admin/bbx/rooms";
-    #[derive(Deserialize)]
-    struct Created {
-        code: String,
-    }
-    if codes.len() == count {
-        return Ok(());
-    }
-    let connected = connect_stream(&target.urls[0], &target.tls, target.timeout).await?;
-    let mut http = HttpConnection::new(&target.urls[0], connected.stream).await?;
-    while codes.len() < count {
-        let (Parts { status, .. }, body) = timeout(target.timeout, http.request(Method::POST, PATH, "{}")).await??;
-        if status != StatusCode::CREATED {
-            let advice = "Give the login in the URL (ws://USER:PASSWORD@HOST:PORT), and at most BBX_MAX_ROOMS rooms";
-            return Err(format!("cannot create a room: HTTP {status}. {advice}").into());
-        }
-        codes.push(serde_json::from_slice::<Created>(&body)?.code);
-    }
-    while let Some(code) = codes.last().filter(|_| count == 0) {
-        let path = format!("{PATH}/{code}");
-        let (Parts { status, .. }, _) =
-            timeout(CLOSE_TIMEOUT, http.request(Method::DELETE, &path, Body::empty())).await??;
-        if !status.is_success() && status != StatusCode::NOT_FOUND {
-            return Err(format!("cannot remove a room: HTTP {status}").into());
-        }
-        codes.pop();
-    }
-    Ok(())
 }
 
 /// Starts a task for each member, of which the first must have joined before the others are started.
@@ -248,30 +185,25 @@ impl Shared {
     }
 
     /// Connects and joins the room of a member. Returns the connection and how long this took.
-    async fn join(&self, member: usize) -> Result<(Socket, Duration), WebSocketFailure> {
+    async fn join(&self, member: usize) -> Result<(ClientSocket, Duration), WebSocketFailure> {
         let room = &self.rooms[member % self.rooms.len()];
         if member >= self.rooms.len() {
             let _ = room.subscribe().wait_for(Option::is_some).await;
         }
         let room = room.borrow().clone().unwrap_or_default();
-        let RoomLoadTarget { urls, socket_options, tls, timeout: limit } = &self.target;
+        let RoomLoadTarget { urls, socket_options, tls, timeout: limit, .. } = &self.target;
         let (began, url) = (Instant::now(), &urls[member]);
         let connected = connect(url, tls, socket_options, *limit, &[]).await;
-        let Connected { stream, after_response, .. } =
-            connected.map_err(|error| WebSocketFailure::Unreachable(error.to_string()))?;
-        let config = websocket_config().read_buffer_size(READ_BUFFER_BYTES).max_message_size(Some(MAX_MESSAGE_BYTES));
-        let config = Some(config.max_frame_size(Some(MAX_MESSAGE_BYTES)));
-        let mut socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
+        let connected = connected.map_err(|error| WebSocketFailure::Unreachable(error.to_string()))?;
+        let mut socket = connected.into_socket(websocket_config().read_buffer_size(READ_BUFFER_BYTES)).await;
         let mut handshake = JoinHandshake::with_message(lock(&self.load).join_message(member, &room));
         let joining = async {
             if let Some(message) = handshake.first_message.take() {
                 socket.send(Message::text(message)).await.map_err(failure)?;
             }
             while !handshake.joined {
-                match socket.next().await.unwrap_or(Err(Error::ConnectionClosed)).map_err(failure)? {
-                    Message::Text(text) => handshake.on_message(&text).map_err(WebSocketFailure::Rejected)?,
-                    Message::Close(frame) => return Err(closed_by_server(frame)),
-                    _ => {}
+                if let Message::Text(text) = next_message(&mut socket).await? {
+                    handshake.on_message(&text).map_err(WebSocketFailure::Rejected)?;
                 }
             }
             Ok(())
@@ -286,25 +218,20 @@ impl Shared {
     async fn serve(
         &self,
         member: usize,
-        mut socket: Socket,
+        mut socket: ClientSocket,
         mut outbox: mpsc::Receiver<u32>,
     ) -> Option<WebSocketFailure> {
         loop {
             // If the server reads too slowly, the connection waits to send, and meanwhile receives nothing.
             tokio::select! {
                 biased;
-                received = socket.next() => match received.unwrap_or(Err(Error::ConnectionClosed)) {
+                received = next_message(&mut socket) => match received {
                     Ok(Message::Text(text)) => {
                         let now = clock::monotonic_now();
                         lock(&self.load).on_message(member, &text, now);
                     }
-                    Ok(Message::Close(frame)) => {
-                        // Sends the reply to the close frame.
-                        let _ = socket.flush().now_or_never();
-                        return Some(closed_by_server(frame));
-                    }
                     Ok(_) => {}
-                    Err(error) => return Some(failure(error)),
+                    Err(failure) => return Some(failure),
                 },
                 due = outbox.recv() => {
                     let Some(number) = due else {

@@ -16,11 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::frame::WebSocketError;
 use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::rate_limit::Gcra;
+use crate::signaling::WebSocketError;
 use crate::time::Time;
 
 /// Maximum number of bytes that are read from the socket per poll, so that other tasks get their turn. The buffer is on the stack.
@@ -245,6 +245,7 @@ mod tests {
     use tungstenite::protocol::{Role, WebSocketConfig};
 
     use super::*;
+    use crate::io::websocket::frame::error_of_library;
     use crate::memory_budget::MemoryBudget;
 
     const MAX_MESSAGE_BYTES: usize = 300;
@@ -283,7 +284,7 @@ mod tests {
             while let Some(received) = socket.next().await {
                 match received {
                     Ok(message) => messages.push(message),
-                    Err(error) => return (messages, WebSocketError::from_library(&error)),
+                    Err(error) => return (messages, error_of_library(&error)),
                 }
                 socket.get_mut().begin_poll(true);
             }
@@ -370,7 +371,7 @@ mod tests {
         let other = account.take(400).expect("within the limit");
         stream.io.0.push_back(frame(0x81, &[b'a'; 51]));
         let refused = read(&mut stream).err().map(tungstenite::Error::Io);
-        assert_eq!(refused.as_ref().and_then(WebSocketError::from_library), Some(WebSocketError::Memory));
+        assert_eq!(refused.as_ref().and_then(error_of_library), Some(WebSocketError::Memory));
         drop((other, stream));
         assert_eq!(budget.held(), 0);
     }

@@ -7,26 +7,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error as Tls, InvalidMessage};
-use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::WebSocketStream;
+use tungstenite::Message;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::address::without_zone;
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{ResolveError, lookup};
-use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::is_disconnect;
-use crate::io::websocket::frame::WebSocketError;
+use crate::io::websocket::frame::error_of_library;
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl, upgrade};
 use crate::sanitize::sanitize;
+use crate::signaling::WebSocketError;
 use crate::time::saturating_nanos;
 
 /// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
@@ -71,7 +73,7 @@ pub(in crate::io) fn failure(error: tungstenite::Error) -> WebSocketFailure {
         tungstenite::Error::Io(error) if !matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
             WebSocketFailure::Broken(sanitize(&error.to_string()))
         }
-        error => match WebSocketError::from_library(&error) {
+        error => match error_of_library(&error) {
             Some(WebSocketError::MessageTooBig) => {
                 WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes"))
             }
@@ -94,17 +96,9 @@ pub enum WebSocketConnectError {
     /// TLS with this host failed, for example because of the certificate.
     #[error("TLS with `{0}` failed: {advice}", advice = tls_error_advice(.1))]
     Tls(String, io::Error),
-    /// The server does not use TLS.
-    #[error(
-        "TLS with `{host}` failed: the server does not use TLS; {}",
-        if *.is_http { "use ws:// instead of wss://" } else { "another program probably listens on this port, so check the port" }
-    )]
-    NotTls {
-        /// The host.
-        host: String,
-        /// Whether the server answers plain HTTP.
-        is_http: bool,
-    },
+    /// The server did not name its WebSocket URL: the reason, and whether a later request may succeed.
+    #[error("{0}. If the server has no discovery, give its WebSocket URL (ws:// or wss://)")]
+    Discovery(String, bool),
     /// The server at this address did not upgrade to WebSocket.
     #[error("the WebSocket upgrade with {0} failed: {1}")]
     Upgrade(SocketAddr, UpgradeFailure),
@@ -123,12 +117,13 @@ pub enum WebSocketConnectError {
 impl WebSocketConnectError {
     /// Whether a later attempt may succeed, because a name, a route or the server is missing, or the server is starting. Wrong certificates,
     /// schemes, paths and logins are final.
-    pub(in crate::io) fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Resolve(_) | Self::Tcp(..) | Self::Timeout { .. } => true,
             Self::Upgrade(_, UpgradeFailure::Status(status, _)) => is_transient_status(*status),
             Self::Upgrade(_, error) => matches!(error, UpgradeFailure::Closed | UpgradeFailure::Io(_)),
-            Self::Tls(..) | Self::NotTls { .. } => false,
+            Self::Tls(..) => false,
+            Self::Discovery(_, is_transient) => *is_transient,
         }
     }
 }
@@ -145,10 +140,8 @@ pub enum ConnectStep {
     Dns,
     /// The TCP handshake.
     Tcp,
-    /// The TLS handshake.
-    Tls,
-    /// The HTTP upgrade.
-    Upgrade,
+    /// The TLS handshake or the HTTP upgrade.
+    Handshake,
 }
 
 fn tcp_error_advice(error: &io::Error) -> &'static str {
@@ -171,13 +164,9 @@ fn timeout_advice(step: ConnectStep, authority: &str, timeout: Duration) -> Stri
         ConnectStep::Tcp => format!(
             "no reply from {authority} within {timeout:?}. A firewall drops packets, or the host is down. Check the host and port"
         ),
-        ConnectStep::Tls => format!(
-            "{authority} accepts TCP connections, but did not complete the TLS handshake within {timeout:?}. Another program probably \
-             listens on this port. Check the port, or use ws:// if the server does not use TLS"
-        ),
-        ConnectStep::Upgrade => format!(
-            "{authority} accepts TCP connections, but did not answer the WebSocket upgrade within {timeout:?}. Another program probably \
-             listens on this port. Check the port"
+        ConnectStep::Handshake => format!(
+            "{authority} accepts TCP connections, but did not complete the handshake within {timeout:?}. Another program probably \
+             listens on this port. Check the port, and that the URL has wss:// if the server uses TLS, and otherwise ws://"
         ),
     }
 }
@@ -212,6 +201,28 @@ pub(in crate::io) struct Connected {
     pub(in crate::io) times: WebSocketConnectTimes,
 }
 
+/// The end of a client that waits in tasks.
+pub(in crate::io) type ClientSocket = WebSocketStream<Box<dyn ClientStream>>;
+
+impl Connected {
+    /// The connection after its upgrade.
+    pub(in crate::io) async fn into_socket(self, config: WebSocketConfig) -> ClientSocket {
+        WebSocketStream::from_partially_read(self.stream, self.after_response, Role::Client, Some(config)).await
+    }
+}
+
+/// The next message of any kind. A close frame is answered and becomes an error. Cancel safe.
+pub(in crate::io) async fn next_message(socket: &mut ClientSocket) -> Result<Message, WebSocketFailure> {
+    match socket.next().await.unwrap_or(Err(tungstenite::Error::ConnectionClosed)).map_err(failure)? {
+        Message::Close(frame) => {
+            // Sends the reply. The server may already have disconnected.
+            let _ = socket.flush().now_or_never();
+            Err(closed_by_server(frame))
+        }
+        message => Ok(message),
+    }
+}
+
 /// Connects to `url` within `timeout`, with `tls` for `wss`. The upgrade request contains `headers`.
 pub(in crate::io) async fn connect(
     url: &WebSocketUrl,
@@ -223,13 +234,11 @@ pub(in crate::io) async fn connect(
     let attempt = Attempt { url, tls, options, began: Instant::now(), timeout };
     let mut connected = attempt.connect().await?;
     let began = Instant::now();
-    match attempt.limit(ConnectStep::Upgrade, upgrade(url, headers, connected.stream)).await? {
-        Ok((stream, after_response)) => {
-            connected.times.upgrade_ns = saturating_nanos(began.elapsed());
-            Ok(Connected { stream, after_response, ..connected })
-        }
-        Err(error) => Err(explain_upgrade(error, connected.peer_addr).await),
-    }
+    let upgraded = attempt.limit(ConnectStep::Handshake, upgrade(url, headers, connected.stream)).await?;
+    let (stream, after_response) =
+        upgraded.map_err(|error| WebSocketConnectError::Upgrade(connected.peer_addr, error))?;
+    connected.times.upgrade_ns = saturating_nanos(began.elapsed());
+    Ok(Connected { stream, after_response, ..connected })
 }
 
 /// Opens a TCP connection to the server of `url` within `timeout`, with `tls` for `wss`, and without an upgrade.
@@ -265,16 +274,14 @@ impl Attempt<'_> {
         let began = Instant::now();
         let (tcp, peer_addr) = self.connect_tcp(&addresses).await?;
         times.tcp_ns = saturating_nanos(began.elapsed());
-        configure_tcp(&tcp);
+        // Without this option, the connection works, too.
+        let _ = tcp.set_nodelay(true);
         let local_addr = tcp.local_addr().map_err(|error| WebSocketConnectError::Tcp(peer_addr, error))?;
         let stream: Box<dyn ClientStream> = if self.url.is_secure() {
             let began = Instant::now();
-            let secured = self.limit(ConnectStep::Tls, self.secure(tcp)).await?;
+            let secured = self.limit(ConnectStep::Handshake, self.secure(tcp)).await?;
             times.tls_ns = Some(saturating_nanos(began.elapsed()));
-            match secured {
-                Ok(stream) => Box::new(stream),
-                Err(error) => return Err(explain_tls(self.url.host(), error, peer_addr).await),
-            }
+            Box::new(secured.map_err(|error| WebSocketConnectError::Tls(self.url.host().to_owned(), error))?)
         } else {
             Box::new(tcp)
         };
@@ -323,89 +330,21 @@ async fn connect_address(address: SocketAddr, options: &LocalSocketOptions) -> i
     socket.connect(address).await
 }
 
-/// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection also works without these options.
-fn configure_tcp(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let keepalive = TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_INTERVAL / 2);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
-}
-
 /// Describes a failed TLS handshake, with a remedy where there is one.
 fn tls_error_advice(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(Tls::InvalidCertificate(CertificateError::Other(rejected))) => rejected.to_string(),
+        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "the server does not use TLS; check the port, or use ws:// instead of wss://".to_owned()
+        }
         Some(Tls::AlertReceived(alert)) => {
             format!("the server rejected the TLS handshake (alert {alert:?}). Check the host name in the URL")
         }
         _ if is_disconnect(error) => {
-            "the server closed the connection during the TLS handshake. Check the port, and the server's log".to_owned()
+            "the server closed the connection during the TLS handshake. Check the port, and the server's log; if the server does not use TLS, \
+             use ws:// instead of wss://"
+                .to_owned()
         }
         _ => error.to_string(),
     }
-}
-
-/// Maximum duration of the second connection after a failed one. A server that is far away or busy must have time to answer.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The content types of TLS records that a server may send first: alert and handshake (RFC 8446, section 5.1).
-const TLS_FIRST_RECORDS: [u8; 2] = [0x15, 0x16];
-
-/// Why the upgrade failed. Servers that require TLS answer a connection without TLS by a TLS alert, by HTTP status 400 or not at all. The
-/// client then connects once more, with TLS.
-async fn explain_upgrade(error: UpgradeFailure, address: SocketAddr) -> WebSocketConnectError {
-    let may_require_tls = matches!(
-        error,
-        UpgradeFailure::NotHttp
-            | UpgradeFailure::Closed
-            | UpgradeFailure::Io(_)
-            | UpgradeFailure::Status(StatusCode::BAD_REQUEST, _)
-    );
-    let error = if may_require_tls && answers_tls(address).await { UpgradeFailure::TlsRequired } else { error };
-    WebSocketConnectError::Upgrade(address, error)
-}
-
-/// Why TLS failed. Like [`explain_upgrade`], finds out whether the server does not use TLS.
-async fn explain_tls(host: &str, error: io::Error, address: SocketAddr) -> WebSocketConnectError {
-    let host = host.to_owned();
-    let is_not_tls = matches!(
-        error.get_ref().and_then(|inner| inner.downcast_ref()),
-        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType))
-    );
-    let is_http = (is_not_tls || is_disconnect(&error)) && answers_http(address).await;
-    if is_not_tls || is_http {
-        return WebSocketConnectError::NotTls { host, is_http };
-    }
-    WebSocketConnectError::Tls(host, error)
-}
-
-/// Whether the server answers the start of a TLS handshake with TLS.
-pub(in crate::io) async fn answers_tls(address: SocketAddr) -> bool {
-    let hello = || {
-        // The handshake ends before there is a certificate to verify.
-        let config = TrustPolicy { accept_any: true, ..TrustPolicy::default() }.client_config().ok()?;
-        let mut session = ClientConnection::new(config, ServerName::from(address.ip())).ok()?;
-        let mut hello = Vec::new();
-        session.write_tls(&mut hello).ok().map(|_| hello)
-    };
-    let Some(hello) = hello() else { return false };
-    let answer = first_bytes(address, &hello).await;
-    matches!(answer, Ok([first, 0x03, ..]) if TLS_FIRST_RECORDS.contains(&first))
-}
-
-/// Whether the server answers a plain HTTP request with HTTP. The request contains neither the path nor the query of the user's URL, which
-/// may contain a token.
-async fn answers_http(address: SocketAddr) -> bool {
-    let answer = first_bytes(address, format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await;
-    matches!(answer, Ok(bytes) if bytes == *b"HTTP/")
-}
-
-async fn first_bytes(address: SocketAddr, request: &[u8]) -> io::Result<[u8; 5]> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(request).await?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await?;
-        Ok(answer)
-    };
-    timeout(CHECK_TIMEOUT, exchange).await?
 }

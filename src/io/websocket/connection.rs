@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,11 +22,12 @@ use tungstenite::Message;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
-use super::frame::{WebSocketError, close_frame};
+use super::frame::{close_frame, error_of_library};
 use crate::close_code::CloseCode;
-use crate::io::signaling::shared_hub::ServedConnection;
-use crate::rate_limit::Gcra;
-use crate::send_queue::{NextWrite, PendingClose};
+use crate::io::clock;
+use crate::memory_budget::MemoryAccount;
+use crate::signaling::send_queue::{NextWrite, PendingClose, SendQueue};
+use crate::signaling::{self, ConnId, Hub, NewConnection, WebSocketError};
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
@@ -45,13 +47,22 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that has not taken its oldest message for this time is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves a connection until it ends. `control_limit` limits control frames and fragments per second; the hub limits whole messages. If a
-/// client exceeds one of these limits, its connection is closed with 1008.
-pub(in crate::io) async fn serve(io: TokioIo<Upgraded>, served: &ServedConnection, control_limit: Option<Gcra>) {
-    let checked = CheckedStream::new(io, served.max_message_bytes, &served.memory, control_limit);
-    let mut connection = WebSocketConnection {
+/// Serves a connection until it ends. Its client then leaves its room.
+pub(in crate::io) async fn serve(
+    io: TokioIo<Upgraded>,
+    hub: &Hub,
+    connection: NewConnection,
+    memory: &Arc<MemoryAccount>,
+) {
+    let conn = hub.new_conn();
+    let queue = hub.on_connect(clock::now(), conn, connection, memory);
+    // The hub does not count pings and fragments, so their rate is limited here, to that of messages.
+    let checked = CheckedStream::new(io, hub.max_message_bytes(conn), memory, hub.limits().message_limit());
+    let mut connection = Connection {
         stream: new_stream(checked),
-        served,
+        hub,
+        conn,
+        queue,
         read_state: ReadState::Open,
         control_frame: Bytes::new(),
         close_sent: false,
@@ -89,10 +100,13 @@ enum ReadState {
     CloseReceived,
 }
 
-struct WebSocketConnection<'a> {
+struct Connection<'a> {
     /// `None` only while the stream is replaced.
     stream: Option<MessageStream>,
-    served: &'a ServedConnection,
+    hub: &'a Hub,
+    conn: ConnId,
+    /// The frames to write.
+    queue: Arc<SendQueue>,
     read_state: ReadState,
     /// The unsent rest of a pong or close frame.
     control_frame: Bytes,
@@ -101,11 +115,17 @@ struct WebSocketConnection<'a> {
     close_timer: Option<Pin<Box<Sleep>>>,
     /// While the socket accepts no data: when the client counts as stalled.
     stall_timer: Option<Pin<Box<Sleep>>>,
-    /// A message that waits for its sender's processor time. Until then, nothing is read.
+    /// A message that is handled later, because its address has sent too costly ones. Until then, nothing is read.
     waiting: Option<(Pin<Box<Sleep>>, Message)>,
 }
 
-impl WebSocketConnection<'_> {
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.hub.on_disconnect(clock::now(), self.conn);
+    }
+}
+
+impl Connection<'_> {
     /// Reads and writes what is possible, within the limits per poll. Returns `Ready` when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.read(cx) {
@@ -120,12 +140,12 @@ impl WebSocketConnection<'_> {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {
-                if let Some(timeout) = self.served.queue.poll_pending_close(cx.waker()) {
+                if let Some(timeout) = self.queue.poll_pending_close(cx.waker()) {
                     self.start_close_timer(timeout);
                 }
                 let stall = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_TIMEOUT)));
                 if stall.as_mut().poll(cx).is_ready() {
-                    self.served.on_stalled();
+                    self.hub.on_error(clock::now(), self.conn, WebSocketError::SlowReader);
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -144,8 +164,8 @@ impl WebSocketConnection<'_> {
             if let Some((wait, _)) = &mut self.waiting {
                 ready!(wait.as_mut().poll(cx));
                 if let Some((_, message)) = self.waiting.take() {
-                    self.on_message(message);
-                    continue;
+                    self.hub.on_message(clock::now(), self.conn, for_hub(&message));
+                    self.end_message();
                 }
             }
             if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
@@ -154,14 +174,14 @@ impl WebSocketConnection<'_> {
             let Some(stream) = &mut self.stream else { return Poll::Pending };
             let received = Pin::new(stream).poll_next(cx);
             if self.checked().take_fragment() && self.read_state == ReadState::Open {
-                self.served.on_activity();
+                self.hub.on_activity(clock::now(), self.conn);
             }
             match ready!(received) {
                 Some(Ok(message)) => self.on_message(message),
                 Some(Err(error)) => {
-                    let Some(error) = WebSocketError::from_library(&error) else { return Poll::Ready(Ok(())) };
+                    let Some(error) = error_of_library(&error) else { return Poll::Ready(Ok(())) };
                     self.read_state = ReadState::Discarding;
-                    self.served.on_frame_error(error);
+                    self.hub.on_error(clock::now(), self.conn, error);
                 }
                 None => return Poll::Ready(Ok(())),
             }
@@ -169,7 +189,8 @@ impl WebSocketConnection<'_> {
     }
 
     fn on_message(&mut self, message: Message) {
-        let is_open = self.read_state == ReadState::Open;
+        // What arrives after the server has closed the connection has no effect.
+        let (is_open, now) = (self.read_state == ReadState::Open && !self.queue.is_closing(), clock::now());
         match message {
             Message::Close(frame) => {
                 self.read_state = ReadState::CloseReceived;
@@ -177,21 +198,27 @@ impl WebSocketConnection<'_> {
                 // The library replaces a frame whose code it does not know.
                 let frame = frame.filter(|frame| code == Some(CloseCode(frame.code.into())));
                 let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
-                self.served.on_close(code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
+                self.hub.on_close(now, self.conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
                 let close = PendingClose { code, reason: String::new(), timeout: CLOSE_REPLY_TIMEOUT };
-                self.served.queue.discard_and_close(close);
+                self.queue.discard_and_close(close);
                 return;
             }
-            Message::Text(text) if is_open => {
-                if let Err(wait) = self.served.on_text(&text) {
-                    self.waiting = Some((Box::pin(tokio::time::sleep(wait)), Message::Text(text)));
+            Message::Text(_) | Message::Binary(_) if is_open => {
+                let wait = self.hub.charge(now, self.conn, for_hub(&message));
+                if !wait.is_zero() {
+                    self.waiting = Some((Box::pin(tokio::time::sleep(wait)), message));
                     return;
                 }
+                self.hub.on_message(now, self.conn, for_hub(&message));
             }
-            Message::Binary(_) if is_open => self.served.on_binary(),
-            Message::Ping(_) | Message::Pong(_) if is_open => self.served.on_activity(),
+            Message::Ping(_) | Message::Pong(_) if is_open => self.hub.on_activity(now, self.conn),
             _ => {}
         }
+        self.end_message();
+    }
+
+    /// A message has been handled.
+    fn end_message(&mut self) {
         if self.checked().end_message() > MAX_KEPT_BYTES
             && let Some(stream) = self.stream.take()
         {
@@ -220,7 +247,7 @@ impl WebSocketConnection<'_> {
             // A pong cannot be sent inside another frame. It is sent after the first frame.
             let has_pong = self.read_state == ReadState::Open && self.checked().reply.is_some();
             let max_frames = if has_pong { 1 } else { MAX_FRAMES_PER_WRITE };
-            match self.served.queue.next_write(max_frames, left, cx.waker()) {
+            match self.queue.next_write(max_frames, left, cx.waker()) {
                 NextWrite::Frames { written: 0, .. } | NextWrite::Empty if has_pong => {
                     self.control_frame = self.checked().reply.take().unwrap_or_default();
                 }
@@ -235,7 +262,7 @@ impl WebSocketConnection<'_> {
                         ready!(io.poll_write_vectored(cx, &slices))?
                     };
                     left -= written;
-                    if self.served.queue.advance(nonzero(written)?) > 0 {
+                    if self.queue.advance(nonzero(written)?) > 0 {
                         self.stall_timer = None;
                     }
                 }
@@ -271,6 +298,14 @@ impl WebSocketConnection<'_> {
 
     fn io(&mut self) -> &mut TokioIo<Upgraded> {
         &mut self.checked().io
+    }
+}
+
+/// A message as the hub receives it.
+fn for_hub(message: &Message) -> signaling::Message<'_> {
+    match message {
+        Message::Text(text) => signaling::Message::Text(text),
+        other => signaling::Message::Binary(other.len()),
     }
 }
 

@@ -20,17 +20,20 @@
 //! K1234                 The program removes the parameters of the room.
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
-use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
+use bytes::Bytes;
+use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget};
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, Envelope, RadioRoom, RelayRoom, RoomHandlers};
+use jamjam_dev::signaling::send_queue::{NextWrite, PendingClose, SendQueue};
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
-    CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, EventSink, Heartbeat, Hub, HubCall,
-    NewConnection, OutgoingMessage, PostFormat, Route, SignalingLimits, SnapshotQuery, route,
+    CloseCode, ConnId, ControlSurfaceLimits, CreateRoomOptions, Dialect, Heartbeat, Hub, Message, NewConnection,
+    PostFormat, Route, SignalingLimits, route,
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::Value;
@@ -62,17 +65,59 @@ type Room = (&'static str, String);
 /// Collects the output of the hub.
 #[derive(Default)]
 struct Sink {
-    open: BTreeSet<ConnId>,
+    open: BTreeMap<ConnId, Arc<SendQueue>>,
     /// Ids in messages, in order.
     ids: Vec<String>,
     sent_bytes: BTreeMap<ConnId, usize>,
     /// The receivers of each message since the last action.
     groups: Vec<Vec<ConnId>>,
-    /// The memory of all clients.
-    account: Option<Arc<MemoryAccount>>,
 }
 
 impl Sink {
+    /// Reads the queues of all connections. The queues share the bytes of a message.
+    fn read(&mut self) {
+        let (mut received, mut closed) = (Vec::new(), Vec::new());
+        for (conn, queue) in &self.open {
+            loop {
+                match queue.next_write(usize::MAX, usize::MAX / 2, Waker::noop()) {
+                    NextWrite::Frames { frames, .. } => {
+                        queue.advance(frames.iter().map(Bytes::len).sum());
+                        received.extend(frames.into_iter().map(|frame| (*conn, frame)));
+                    }
+                    NextWrite::Close(PendingClose { code, reason, .. }) => {
+                        let is_valid = |code: u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+                        assert!(
+                            code.is_none_or(|code| is_valid(code.get())) && reason.len() <= 123,
+                            "{code:?} {reason}"
+                        );
+                        closed.push(*conn);
+                    }
+                    NextWrite::Empty => break,
+                }
+            }
+        }
+        let mut groups: BTreeMap<*const u8, Vec<ConnId>> = BTreeMap::new();
+        // A ping has no text.
+        let begin = |frame: &[u8]| frame.windows(2).position(|two| two == b"{\"");
+        let messages = received.iter().filter_map(|(conn, frame)| Some((conn, frame, begin(frame)?)));
+        for (conn, frame, begin) in messages {
+            // `client_time` is returned verbatim, even if the number is too large for a `Value`.
+            let text = str::from_utf8(&frame[begin..]).expect("UTF-8");
+            let _: &RawValue = serde_json::from_str(text).expect("every message is a JSON object");
+            if let Ok(message) = serde_json::from_str(text) {
+                self.remember_ids(&message);
+            }
+            let group = groups.entry(frame.as_ptr()).or_default();
+            assert!(!group.contains(conn), "a message is sent twice: {text}");
+            group.push(*conn);
+            let sent = self.sent_bytes.entry(*conn).or_default();
+            *sent += text.len();
+            assert!(*sent <= MAX_SENT_BYTES, "one action sends {sent} bytes to {conn:?}");
+        }
+        self.groups.extend(groups.into_values());
+        self.open.retain(|conn, _| !closed.contains(conn));
+    }
+
     /// Remembers strings in fields that contain ids.
     fn remember_ids(&mut self, value: &Value) {
         match value {
@@ -93,62 +138,23 @@ impl Sink {
     }
 }
 
-impl EventSink for Sink {
-    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, .. }: OutgoingMessage) {
-        // `client_time` is returned verbatim, even if the number is too large for a `Value`.
-        let _: &RawValue = serde_json::from_str(&text).expect("every message is JSON");
-        assert!(text.starts_with('{'), "{text}");
-        if let Ok(message) = serde_json::from_str(&text) {
-            self.remember_ids(&message);
-        }
-        self.groups.push(to.to_vec());
-        for conn in to {
-            assert!(self.open.contains(conn), "{conn:?} is not connected and receives {text}");
-            let sent = self.sent_bytes.entry(*conn).or_default();
-            *sent += text.len();
-            assert!(*sent <= MAX_SENT_BYTES, "one action sends {sent} bytes to {conn:?}");
-        }
-        assert_eq!(to.len(), to.iter().collect::<BTreeSet<_>>().len(), "a message is sent twice: {text}");
-    }
-
-    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes).ok()
-    }
-
-    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        assert!(self.open.remove(&conn), "{conn:?} is closed twice");
-        assert!(matches!(code.get(), 1000..=1003 | 1007..=1014 | 3000..=4999), "{code}");
-        assert!(reason.len() <= 123, "{reason}");
-    }
-
-    fn ping(&mut self, conn: ConnId) {
-        assert!(self.open.contains(&conn), "{conn:?} is not connected and is pinged");
-    }
-
-    fn abort(&mut self, conn: ConnId) {
-        assert!(self.open.remove(&conn), "{conn:?} is dropped twice");
-    }
-}
-
 struct Run {
     hub: Hub,
     now: Time,
     sink: Sink,
+    /// The memory of all clients.
+    memory: Arc<MemoryAccount>,
     last_conn: u64,
     clients: BTreeMap<char, ConnId>,
     /// The room of each member after the last action; `None` if the console is not open in this run.
     rooms: Option<BTreeMap<ConnId, Room>>,
 }
 
-/// The memory budget that the settings may select, in bytes: enough for a few parameters or delayed messages.
-const MEMORY_BUDGET: u64 = 2_048;
+/// The memory budget that the settings may select, in bytes: enough for a few parameters, delayed messages or messages.
+const MEMORY_BUDGET: u64 = 8_192;
 
 /// The source of posts.
 const SYSTEM: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
-fn account(limit: u64) -> Arc<MemoryAccount> {
-    MemoryBudget::new(Some(limit)).account(None)
-}
 
 fn limits(settings: &str) -> SignalingLimits {
     let has = |digit: char| settings.contains(digit);
@@ -159,15 +165,12 @@ fn limits(settings: &str) -> SignalingLimits {
         envelope: if has('3') { Envelope::Dynode } else { Envelope::Document },
         idle_timeout: has('4').then(|| Duration::from_secs(40)),
         max_connection_age: has('4').then(|| Duration::from_secs(100)),
-        max_delayed_messages: 4,
-        max_delayed_bytes: 2_048,
         ..BroadcastSettings::default()
     };
     let dialects = ['A', 'B', 'C', 'D'].into_iter().zip(Dialect::ALL).filter(|(digit, _)| !has(*digit));
     SignalingLimits {
         max_message_bytes: 4_096,
-        max_undecided: 4,
-        max_undecided_per_address: 2,
+        max_updates: 2,
         message_rate: if has('6') { None } else { Some(5) },
         max_rooms_per_address: if has('7') { 1 } else { 3 },
         max_webrtc_members: 3,
@@ -201,15 +204,19 @@ impl Run {
         Self {
             hub,
             now: Time::from_millis(1),
-            sink: Sink { account: settings.contains('E').then(|| account(MEMORY_BUDGET)), ..Sink::default() },
+            sink: Sink::default(),
+            memory: MemoryBudget::new(settings.contains('E').then_some(MEMORY_BUDGET)).account(None),
             last_conn: 0,
             clients: BTreeMap::new(),
             rooms: has_console.then(BTreeMap::new),
         }
     }
 
-    fn call(&mut self) -> HubCall<'_> {
-        self.hub.at(self.now.into(), &mut self.sink)
+    /// Calls the hub, and reads the queues.
+    fn call<T>(&mut self, action: impl FnOnce(&Hub, WallClock) -> T) -> T {
+        let result = action(&self.hub, self.now.into());
+        self.sink.read();
+        result
     }
 
     fn act(&mut self, line: &str) {
@@ -237,17 +244,20 @@ impl Run {
         match operation {
             '>' => {
                 let text = self.with_ids(rest);
-                self.call().on_text(conn, &text);
+                self.call(|hub, now| {
+                    hub.charge(now, conn, Message::Text(&text));
+                    hub.on_message(now, conn, Message::Text(&text));
+                });
             }
-            '!' => self.call().on_binary(conn),
+            '!' => self.call(|hub, now| hub.on_message(now, conn, Message::Binary(9))),
             '.' => self.hub.on_activity(self.now.into(), conn),
             '-' | '/' => {
                 self.sink.open.remove(&conn);
                 self.clients.remove(&name);
                 if operation == '-' {
-                    self.call().on_disconnect(conn);
+                    self.call(|hub, now| hub.on_disconnect(now, conn));
                 } else {
-                    self.call().on_close(conn, CloseCode::NORMAL_CLOSURE, rest);
+                    self.call(|hub, now| hub.on_close(now, conn, CloseCode::NORMAL_CLOSURE, rest));
                 }
             }
             _ => return,
@@ -265,7 +275,7 @@ impl Run {
         }
         if let Some(conn) = self.clients.remove(&name) {
             self.sink.open.remove(&conn);
-            self.call().on_disconnect(conn);
+            self.call(|hub, now| hub.on_disconnect(now, conn));
             self.check_receivers(Some(conn), |_| true);
             self.sink.groups.clear();
         }
@@ -277,9 +287,10 @@ impl Run {
             _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         self.clients.insert(name, conn);
-        self.sink.open.insert(conn);
-        self.call()
-            .on_connect(conn, NewConnection { source, route, local_ip: Ipv4Addr::LOCALHOST, is_forwarded: false });
+        let connection = NewConnection { source, route, local_ip: Ipv4Addr::LOCALHOST };
+        let queue = self.hub.on_connect(self.now.into(), conn, connection, &self.memory);
+        self.sink.open.insert(conn, queue);
+        self.sink.read();
         self.check_receivers(Some(conn), |_| true);
     }
 
@@ -303,7 +314,8 @@ impl Run {
     fn post(&mut self, rest: &str) {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
-        let posted = self.call().post_to_room(SYSTEM, room, (format, body.as_bytes()));
+        let posted = self.hub.post_to_room(self.now.into(), (SYSTEM, &self.memory), room, (format, body.as_bytes()));
+        self.sink.read();
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
         }
@@ -314,7 +326,7 @@ impl Run {
         let words: Vec<&str> = rest.split(' ').collect();
         let number = |index: usize| words.get(index).and_then(|word| word.parse::<f32>().ok());
         let code = words[0];
-        let mut call = self.call();
+        let (hub, now) = (&self.hub, self.now.into());
         match command {
             'C' => {
                 let options = CreateRoomOptions {
@@ -322,23 +334,24 @@ impl Run {
                     max_members: words.get(1).and_then(|word| word.parse().ok()),
                     lifetime: words.get(2).and_then(|word| word.parse().ok()).map(Duration::from_secs),
                 };
-                if let Ok(room) = call.hub.create_room(call.now, options) {
+                if let Ok(room) = hub.create_room(now, options) {
                     assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
                 }
             }
-            'X' => _ = call.close_room(code),
-            'P' => _ = call.broadcast_param(words.get(2).copied(), code, number(1).unwrap_or_default()),
+            'X' => _ = hub.close_room(now, code),
+            'P' => _ = hub.broadcast_param(now, words.get(2).copied(), code, number(1).unwrap_or_default()),
             'R' => {
                 let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());
-                let _ = call.declare_range(code, range, number(3));
+                let _ = hub.declare_range(now, code, range, number(3));
             }
             'V' => {
                 let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
-                let _ = call.broadcast_visualization(None, &values);
+                let _ = hub.broadcast_visualization(now, None, &values);
             }
-            'K' => _ = call.clear_parameters(code),
+            'K' => _ = hub.clear_parameters(now, code),
             _ => return,
         }
+        self.sink.read();
         let rooms = self.hub.control_surface_rooms();
         assert!(rooms.len() <= self.hub.limits().control_surface.max_rooms);
         self.check_receivers(None, |(dialect, _)| *dialect == Dialect::ControlSurface.name());
@@ -347,8 +360,8 @@ impl Run {
     /// Calls the hub until no timer is due. A call handles only a part of a burst.
     fn run_due_timers(&mut self) {
         for _ in 0..MAX_CALLS_PER_DEADLINE {
-            self.call().on_deadline();
-            if self.hub.next_deadline().is_none_or(|next| next > self.now) {
+            self.call(Hub::on_deadline);
+            if self.hub.next_deadline(Waker::noop()).is_none_or(|next| next > self.now) {
                 return;
             }
         }
@@ -358,7 +371,7 @@ impl Run {
     fn advance(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
         for _ in 0..MAX_DEADLINES {
-            let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) else { break };
+            let Some(next) = self.hub.next_deadline(Waker::noop()).filter(|next| *next <= until) else { break };
             self.now = self.now.max(next);
             self.sink.sent_bytes.clear();
             self.run_due_timers();
@@ -373,8 +386,7 @@ impl Run {
 
     /// The room of each member.
     fn members(&mut self) -> BTreeMap<ConnId, Room> {
-        let query = SnapshotQuery { after: u64::MAX, ..SnapshotQuery::default() };
-        let snapshot = self.hub.snapshot(WallClock::from(self.now), &query);
+        let snapshot = self.hub.snapshot(WallClock::from(self.now), u64::MAX, false);
         let mut members = BTreeMap::new();
         let limits = self.hub.limits();
         for room in snapshot.rooms {
@@ -389,12 +401,10 @@ impl Run {
             assert_eq!(room.members.len(), room.member_count);
             for member in room.members {
                 let conn = ConnId(member.connection);
-                assert!(self.sink.open.contains(&conn), "{conn:?} is a member, but not connected");
+                assert!(self.sink.open.contains_key(&conn), "{conn:?} is a member, but not connected");
                 assert_eq!(members.insert(conn, (room.dialect, room.id.clone())), None, "{conn:?} is in two rooms");
             }
         }
-        let undecided = snapshot.unjoined.iter().filter(|conn| conn.dialect == "undecided");
-        assert!(undecided.count() <= limits.max_undecided);
         assert_eq!(members.len() + snapshot.unjoined.len(), self.sink.open.len());
         members
     }
@@ -421,7 +431,7 @@ impl Run {
     }
 
     fn check(&mut self) {
-        self.clients.retain(|_, conn| self.sink.open.contains(conn));
+        self.clients.retain(|_, conn| self.sink.open.contains_key(conn));
         let totals = self.hub.total_counters();
         assert_eq!(totals.connections_opened, self.last_conn);
     }
@@ -430,14 +440,13 @@ impl Run {
     fn leave(mut self) {
         for (_, conn) in std::mem::take(&mut self.clients) {
             self.sink.open.remove(&conn);
-            self.call().on_disconnect(conn);
+            self.call(|hub, now| hub.on_disconnect(now, conn));
         }
         assert!(self.sink.open.is_empty());
         // The places of the owners of test rooms are kept for 5 s.
         self.advance(5_000);
         self.sink.groups.clear();
-        let query = SnapshotQuery::default();
-        let snapshot = self.hub.snapshot(WallClock::from(self.now), &query);
+        let snapshot = self.hub.snapshot(WallClock::from(self.now), 0, false);
         assert!(snapshot.unjoined.is_empty(), "{snapshot:?}");
         let is_permanent = |dialect: &str| dialect == Dialect::ControlSurface.name();
         assert!(

@@ -16,18 +16,6 @@ fn line(server: &Server, room: &str, clients: usize) -> String {
 }
 
 #[test]
-fn room_without_enough_places_is_not_joined() {
-    let signaling = Server::start_signaling(&[]);
-    let mut member = Member::connect(signaling.address);
-    member.create_room("jam");
-    let output = run(&line(&signaling, " --room jam --duration 1s", 10));
-    let error = "jamjam-dev: room `jam` has 9 of 10 places free, too few for 10\n";
-    assert_eq!((output.code, &*output.stdout, &*output.stderr), (2, "", error));
-    // Nobody has joined: this is the next message.
-    member.rooms();
-}
-
-#[test]
 fn room_that_fills_up_after_the_list_is_left_by_all() {
     let room = json!({"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"});
     let listed = json!({"type": "RoomList", "data": {"rooms": [room]}});

@@ -7,9 +7,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::client::Program;
-use test_support::server::{Member, frame, http, program, run_during};
+use test_support::server::{Member, frame, program, run_during};
 
-use super::http::login::{JSON, RIGHT};
 use super::{SECRET, broadcast_member, control_surface, jamjam_creator, webrtc_member};
 
 const PAGE: &str = "docs/signaling-server.md#check-of-a-client";
@@ -63,34 +62,24 @@ fn correct_clients_of_all_dialects_pass() {
     assert_eq!(report["sources"], json!(expected));
 }
 
+/// `tests/snapshots/signaling/strict.txt` has the sentences of all dialects.
 #[test]
-fn a_wrong_message_of_each_dialect_fails_the_check_and_is_named() {
-    let join = r#"{"type":"JoinRoom","data":{"peer_name":"Ann"}}"#;
-    let param = r#"{"type":"param","param":"freq","value":"0.5"}"#;
-    let offer = r#"{"type":"ofer","targetUserId":"ann"}"#;
-    let unknown = "member `type`: unknown type `ofer`; the nearest type is `offer`";
-    for (dialect, message, rule, sentence) in [
-        ("jamjam", join, "missing_member", "member `data.room_id` is missing"),
-        ("broadcast", "hello", "invalid_message", "Invalid JSON payload"),
-        ("bbx", param, "wrong_type", "member `value`: expected a number of 32 bits, got a string"),
-        ("webrtc", offer, "unknown_type", unknown),
-    ] {
-        let (code, report, log) = check(&[], |server| {
-            let mut wrong = correct(server, dialect);
-            // With --strict, each one is answered.
-            (0..2).for_each(|_| {
-                wrong.send_text(message);
-                wrong.receive();
-            });
+fn wrong_messages_fail_the_check_and_are_named() {
+    let sentence = "member `type`: unknown type `ofer`; the nearest type is `offer`";
+    let (code, report, log) = check(&[], |server| {
+        let mut wrong = correct(server, "webrtc");
+        // With --strict, each one is answered.
+        (0..2).for_each(|_| {
+            wrong.send_text(r#"{"type":"ofer","targetUserId":"ann"}"#);
+            wrong.receive();
         });
-        let finding = format!("error: {sentence} (2 messages) [{rule}, {PAGE}]");
-        let connection = "connection 0 of 127.0.0.1:";
-        assert!(report.contains(&format!("\n{connection} {dialect}, joined a room\n")), "{report}");
-        assert!(report.contains(&format!("\nfinding: {connection} {finding}\n")), "{report}");
-        assert!(report.ends_with(&format!("\nFAILED: {connection} {finding}\n")) && code == 1, "{report}\n{log}");
-        // Each one is logged when it arrives.
-        assert_eq!(log.matches(sentence).count(), 2, "{log}");
-    }
+    });
+    let finding = format!("connection 0 of 127.0.0.1: error: {sentence} (2 messages) [unknown_type, {PAGE}]");
+    assert!(report.contains("\nconnection 0 of 127.0.0.1: webrtc, joined a room\n"), "{report}");
+    assert!(report.contains(&format!("\nfinding: {finding}\n")), "{report}");
+    assert!(report.ends_with(&format!("\nFAILED: {finding}\n")) && code == 1, "{report}\n{log}");
+    // Each one is logged when it arrives.
+    assert_eq!(log.matches(sentence).count(), 2, "{log}");
 }
 
 /// A member may have left before a message to it arrived, and users mistype passwords.
@@ -133,23 +122,16 @@ fn wrong_device_signature_is_an_error_of_a_client_that_came() {
 }
 
 #[test]
-fn stop_request_or_idle_time_ends_the_check_with_its_report() {
-    let password = ["--docs-password", "sesame"];
-    for (ended_by, options, verdict) in [
-        ("INT", ["--expect-sources", "1"], "PASSED"),
-        ("TERM", ["--expect-sources", "2"], "FAILED: 1 of 2 expected connections joined a room"),
-        ("the operator", ["--expect-sources", "1"], "PASSED"),
-        ("idle time", ["--until-idle", "100ms"], "PASSED"),
+fn stop_signal_or_idle_time_ends_the_check_with_its_report() {
+    for (signal, options, verdict) in [
+        (Some("INT"), ["--expect-sources", "1"], "PASSED"),
+        (Some("TERM"), ["--expect-sources", "2"], "FAILED: 1 of 2 expected connections joined a room"),
+        (None, ["--until-idle", "100ms"], "PASSED"),
     ] {
-        let (code, report, _) = check_until(&[password, options].concat(), |server, running| {
+        let (code, report, _) = check_until(&options, |server, running| {
             let mut member = correct(server, "jamjam");
-            match ended_by {
-                "the operator" => {
-                    let response = http::send_to(server, "POST", "/admin/shutdown", &[RIGHT, JSON], "{}");
-                    assert_eq!(response.status, 202);
-                }
-                "idle time" => {}
-                signal => running.signal(signal),
+            if let Some(signal) = signal {
+                running.signal(signal);
             }
             assert_eq!(member.closed().0, 1001);
         });

@@ -26,13 +26,9 @@ fn events(lines: &[String], ids: &[&str]) -> String {
     events
 }
 
-fn start() -> Server {
-    Server::start_signaling(&[&["-v", "--bbx-room", "4711"], &super::SECRET[..]].concat())
-}
-
 #[test]
 fn joins_leaves_messages_and_rejections_of_every_dialect_are_logged() {
-    let server = start();
+    let server = Server::start_signaling(&[&["-v", "--bbx-room", "4711"], &super::SECRET[..]].concat());
     let (mut ann, id) = jamjam_creator(server.address);
     let mut bob = jamjam_member(server.address, &id);
     ann.send("UpdatePeerInfo", &json!({"candidates": [], "public_addr": null, "local_addr": null}));

@@ -13,16 +13,9 @@ const NEWER: &str = "/v1/signaling";
 fn discovered(response: &Response) -> String {
     assert_eq!((response.status, response.header("content-type")), (200, "application/json"), "{response:?}");
     assert_eq!(response.header("cache-control"), "no-store");
-    assert_has_date(response);
     let body = response.json();
     assert_eq!(body.as_object().map(serde_json::Map::len), Some(1), "{body}");
     body["url"].as_str().unwrap().to_owned()
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`: 29 characters.
-fn assert_has_date(response: &Response) {
-    let date = response.header("date");
-    assert!(date.len() == 29 && date.ends_with(" GMT"), "{response:?}");
 }
 
 #[test]
@@ -33,11 +26,17 @@ fn discovered_url_names_the_requested_host_and_accepts_newer_clients() {
             let url = discovered(&request(&server, "GET", DISCOVERY, &[&format!("Host: {host}")]));
             assert_eq!(url, format!("ws://{host}/v1/signaling"));
         }
+        for host in ["", "<b>", "me@rooms.example"] {
+            let url = discovered(&request(&server, "GET", DISCOVERY, &[&format!("Host: {host}")]));
+            assert_eq!(url, format!("ws://{}/v1/signaling", server.address), "{host}");
+        }
         let mut member = Member::connect_to(server.address, NEWER);
         member.send("CreateRoom", &json!({"room_name": "My Room", "peer_name": "Aki"}));
         let code = member.receive_type("RoomCreated")["invite_code"].clone();
         assert_eq!(code.as_str().map(str::len), Some(9), "{code}");
     }
+    let without = Server::start_signaling(&["--dialect", "webrtc,broadcast"]);
+    assert_eq!([DISCOVERY, NEWER].map(|path| get(&without, path).status), [404, 404]);
 }
 
 #[test]
@@ -64,28 +63,11 @@ fn configured_public_url_is_discovered() {
     for (given, url) in [
         ("https://rooms.example", "wss://rooms.example/v1/signaling"),
         ("http://rooms.example:81/", "ws://rooms.example:81/v1/signaling"),
-        ("wss://rooms.example/below/v1/signaling", "wss://rooms.example/below/v1/signaling"),
         ("https://rooms.example/v1/signaling/", "wss://rooms.example/v1/signaling"),
     ] {
         let server = Server::start_signaling_with(&[], |command| _ = command.env("PUBLIC_URL", given));
         assert_eq!(discovered(&get(&server, DISCOVERY)), url);
     }
-}
-
-#[test]
-fn errors_of_the_discovery_have_a_date() {
-    let server = Server::start_signaling(&["--origin", "https://rooms.example"]);
-    for (method, headers, status) in [
-        ("POST", &[][..], 405),
-        ("GET", &["Origin: https://other.example"], 403),
-        ("GET", &["Host: a", "Host: b"], 400),
-    ] {
-        let response = request(&server, method, DISCOVERY, headers);
-        assert_eq!(response.status, status);
-        assert_has_date(&response);
-    }
-    let without = Server::start_signaling(&["--dialect", "webrtc,broadcast"]);
-    assert_eq!([DISCOVERY, NEWER].map(|path| get(&without, path).status), [404, 404]);
 }
 
 #[test]

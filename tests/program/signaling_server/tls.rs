@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,8 +20,7 @@ use tungstenite::Message;
 use super::get_over_tls;
 
 use test_support::certificate::{Authority, trusting};
-use test_support::repository_files::run_tool;
-use test_support::server::{Server, exchange, run, tcp};
+use test_support::server::{Server, run, tcp};
 use test_support::snapshot;
 
 /// Each line has the names of the certificate file and of the key file. The error follows.
@@ -76,7 +74,7 @@ fn certificate_file_error_is_reported_with_its_remedy() {
 }
 
 #[test]
-fn files_can_come_from_the_environment() {
+fn files_of_the_environment_are_named_and_the_suggested_command_pins_them() {
     let authority = Authority::new();
     let pair = authority.certify();
     let mut server = Server::start_signaling_with(&[], |command| {
@@ -87,25 +85,15 @@ fn files_can_come_from_the_environment() {
     let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
     let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
     assert_eq!(server.line().message, loaded);
-}
-
-#[test]
-fn suggested_commands_pin_the_server_certificate_but_not_that_of_a_proxy() {
-    let authority = Authority::new();
-    let pair = authority.certify();
-    let mut server = Server::start_signaling(&[&["--trust-proxy"][..], &pair.options()].concat());
     let line = server.line_starting_with("signaling: run this to test the server command=").message;
     let command = line.split('"').nth(1).unwrap();
-    let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
     let port = server.address.port();
     assert_eq!(command, format!("jamjam-dev probe --to wss://localhost:{port} --cert-sha256 {sha256}"));
     let output = run(&command.split(' ').skip(1).collect::<Vec<_>>(), |_| {});
     assert_eq!(output.code, 0, "{output:?}");
-    for (header, pin) in [("X: x", format!(" --cert-sha256 {sha256}")), ("X-Forwarded-For: 192.0.2.1", String::new())] {
-        let stream = super::tls_stream(server.address, &trusting(&authority.own()));
-        let page = exchange(stream, "GET", "/", &[header, "X-Forwarded-Proto: https"], "").body;
-        assert!(page.contains(&format!("jamjam-dev probe --to wss://x{pin}</code>")), "{page}");
-    }
+    // The discovery of newer clients names the scheme.
+    let discovered = get_over_tls(server.address, &trusting(&authority.own()), "/api/v1/signaling");
+    assert!(discovered.starts_with(r#"{"url":"wss://"#), "{discovered}");
 }
 
 #[test]
@@ -142,8 +130,6 @@ fn plain_text_client_is_logged_and_counted_and_the_next_is_served() {
     assert_eq!(line.message, format!("tls: handshake failed source={from} reason=\"{reason}\""));
     let metrics = get_over_tls(server.address, &trusting(&authority.own()), "/metrics");
     assert!(metrics.contains("\njamjam_signaling_tls_handshakes_failed_total 1\n"), "{metrics}");
-    let probe = run(&["probe", &format!("ws://{}", server.address)], |_| {});
-    assert!(probe.code == 3 && probe.stderr.contains("use wss:// instead of ws://"), "{probe:?}");
 }
 
 /// A hundred silent connections precede the client in the system's accept queue.
@@ -185,30 +171,4 @@ fn stalled_handshake_loses_its_connection_slot() {
     let _silent = TcpStream::connect(address).unwrap();
     assert!(get_over_tls(address, &config, "/healthz").ends_with("ok\n"));
     assert_eq!(tls.failed.load(Ordering::Relaxed), 1);
-}
-
-#[test]
-fn curl_trusts_the_authority_and_reads_every_page() {
-    let authority = Authority::new();
-    let server = Server::start_signaling(&authority.certify().options());
-    let own = authority.own();
-    let curl = |more: &[&str], path: &str| {
-        let url = format!("https://localhost:{}{path}", server.address.port());
-        let resolve = format!("localhost:{}:127.0.0.1", server.address.port());
-        let fixed = ["--silent", "--max-time", "20", "--cacert", own.to_str().unwrap(), "--resolve", &resolve];
-        let status = ["--write-out", "\n%{http_code}", &url];
-        let output = run_tool(Command::new("curl").args([&fixed, more, &status].concat()), "")?;
-        Some(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    // The discovery of newer clients names the scheme.
-    let discovered = format!("{{\"url\":\"wss://localhost:{}/v1/signaling\"}}\n200", server.address.port());
-    for (more, path, expected) in [
-        (&[][..], "/api/v1/signaling", &*discovered),
-        (&[], "/rooms", "{\"rooms\":[]}\n200"),
-        (&["--http1.0"], "/healthz", "ok\n\n200"),
-        (&["--tls-max", "1.2"], "/healthz", "ok\n\n200"),
-    ] {
-        let Some(received) = curl(more, path) else { return };
-        assert_eq!(received, expected, "{more:?} {path}");
-    }
 }

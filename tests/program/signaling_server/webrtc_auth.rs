@@ -2,7 +2,7 @@
 
 use jamjam_dev::signaling::token::{Audience, Claims, Secret, sign};
 use serde_json::{Map, Value, json};
-use test_support::server::{Member, Server, request, run, send};
+use test_support::server::{Member, Server, request, send};
 use tungstenite::Message;
 
 use super::http::login::RIGHT;
@@ -61,24 +61,6 @@ fn issue(server: &Server, body: &Value) -> String {
 }
 
 #[test]
-fn client_without_a_valid_token_does_not_replace_a_member() {
-    let server = protected_server(&[]);
-    let own = token("ann", "jam");
-    let mut member = connect(&server, &url("jam", "ann", &own));
-    assert_eq!(first(&mut member), WELCOME);
-    for (attempt, expected) in [("", MISSING), ("x.y", REJECTED), (&token("bob", "jam"), REJECTED)] {
-        assert_eq!(join(&server, "jam", "ann", attempt), expected);
-    }
-    // The member is still connected, and it has received no message in between.
-    member.send("ping", &Value::Null);
-    assert_eq!(first(&mut member), "pong");
-    // With a valid token, the user replaces their own connection.
-    let mut again = connect(&server, &url("jam", "ann", &own));
-    assert_eq!(first(&mut again), WELCOME);
-    assert_eq!(first(&mut member), "1000 Duplicate connection");
-}
-
-#[test]
 fn rejected_tokens_are_counted_and_logged_once_without_the_token() {
     let mut server = protected_server(&["-v"]);
     let foreign = token("bob", "jam");
@@ -108,16 +90,7 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     let request = json!({"clientId": "ann", "room": "jam", "audience": "webrtc"});
     let server = protected_server(&[]);
     assert_eq!(join(&server, "jam", "ann", &issue(&server, &request)), WELCOME);
-    for bearer in ["wrong", ""] {
-        assert_eq!(post(&server, "/auth/token", bearer, &request).0, 401, "{bearer:?}");
-    }
-    for (request, status) in [
-        (json!({"clientId": "ann", "room": "jam", "audience": ["webrtc"]}), 400),
-        (json!({"clientId": "ann", "room": "x".repeat(129), "audience": "webrtc"}), 422),
-        (json!({"clientId": "ann", "room": "", "audience": "webrtc"}), 400),
-    ] {
-        assert_eq!(post(&server, "/auth/token", KEY, &request).0, status, "{request}");
-    }
+    assert_eq!(post(&server, "/auth/token", "wrong", &request).0, 401);
     // Without a key, every client could get a token. Broadcast tokens are still issued, but they do not open WebRTC rooms.
     let mut server = Server::start_signaling(&[&super::SECRET[..], &["--webrtc-auth", "token"]].concat());
     let line = server.line_starting_with("signaling: --webrtc-auth token without a token issuer key");
@@ -157,16 +130,4 @@ fn participants_of_protected_rooms_are_listed_only_with_the_login() {
         assert_eq!(ids("/health", "roomDetails", &[]), expected);
         assert_eq!(ids("/health?detailed=true", "roomDetails", &[RIGHT]), json!(["ann"]));
     }
-}
-
-#[test]
-fn printed_token_opens_a_webrtc_room() {
-    let server = protected_server(&[]);
-    let options = ["token", "ann:jam:60", "--webrtc-auth", "token"];
-    let output = run(&[&options[..], &super::SECRET].concat(), |_| {});
-    assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(join(&server, "jam", "ann", output.stdout.trim_end()), WELCOME);
-    // Without the option, every client may join.
-    let open = Server::start_signaling(&super::SECRET);
-    assert_eq!(join(&open, "jam", "ann", "x.y"), WELCOME);
 }

@@ -25,6 +25,8 @@ pub mod logged;
 pub mod manual_peer;
 pub mod moqt_golden;
 pub mod node_driver;
+#[cfg(feature = "signaling")]
+pub mod read_queue;
 pub mod recording_sink;
 pub mod repository_files;
 pub mod rng;

@@ -26,8 +26,9 @@ enum DigestPurpose {
 
 impl Admission {
     /// Decides whether the server echoes a KEEPALIVE whose normal reply is an unchanged echo (`None`), or replies with a loop check instead of
-    /// the echo, so that it never sends more than it receives. An error is the reason to drop it. An address and port that returns a loop check is an echo server, and its KEEPALIVEs are not answered for a minute. Without this
-    /// check, a loop with a round-trip time of one second would look like a client that repeats a KEEPALIVE every second.
+    /// the echo, so that it never sends more than it receives. An error is the reason to drop it. An address and port that returns a loop check is an
+    /// echo server, and its KEEPALIVEs are not answered for a minute. Without this check, a loop with a round-trip time of one second would look like
+    /// a client that repeats a KEEPALIVE every second.
     pub(super) fn admit_keepalive(
         &mut self,
         source: &Source,

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::reply_store::{QueuedReply, ReplyClass, ReplyPath, ReplyState};
 use crate::address::source_network;
 use crate::link::{ControlAction, KeyId, LinkKey, OpenError, Opened, PublicHalf, Session, exchange};
-use crate::rate_limit::{DebtLimiter, Gcra};
+use crate::rate_limit::{Gcra, KeyedGcra};
 use crate::time::Time;
 use crate::wire::{Header, PacketType};
 
@@ -75,8 +75,8 @@ pub(super) struct Links {
     sessions: HashMap<SocketAddr, Session>,
     last_id: KeyId,
     next_sweep: Time,
-    exchanges_per_client: DebtLimiter<SocketAddr>,
-    exchanges_per_network: DebtLimiter<IpAddr>,
+    exchanges_per_client: KeyedGcra<SocketAddr>,
+    exchanges_per_network: KeyedGcra<IpAddr>,
     /// Theoretical arrival time of the limit on all exchanges.
     exchanges: Time,
 }
@@ -88,8 +88,8 @@ impl Links {
             sessions: HashMap::new(),
             last_id: KeyId::MIN,
             next_sweep: Time::ZERO,
-            exchanges_per_client: DebtLimiter::new(1, MAX_DEBTORS),
-            exchanges_per_network: DebtLimiter::new(EXCHANGES_PER_NETWORK, MAX_DEBTORS),
+            exchanges_per_client: KeyedGcra::new(Gcra::new(1, Duration::ZERO), MAX_DEBTORS),
+            exchanges_per_network: KeyedGcra::new(Gcra::new(EXCHANGES_PER_NETWORK, Duration::ZERO), MAX_DEBTORS),
             exchanges: Time::ZERO,
         }
     }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jamjam_core::time::Time;
-use jamjam_signaling::{ConnId, Dialect, NewConnection, REFUSED, STRICT_RULES};
+use jamjam_signaling::{ConnId, Dialect, NewConnection, Observer, REFUSED, STRICT_RULES};
 
 use super::{CheckReport, CheckedSource, Finding, MAX_SOURCES, SenderCheck, Severity};
 
@@ -21,7 +21,8 @@ pub struct SignalingCheck {
     /// What members send to each other, if the server relays it.
     pub senders: SenderCheck,
     untracked: u64,
-    /// When a client last sent a message. Connections that only request the list of rooms, such as health checks, do not count.
+    /// When a client last sent a message. Connections that have neither joined a room nor sent a wrong message, such as health checks, do not
+    /// count.
     pub last_message: Option<Time>,
 }
 
@@ -31,43 +32,32 @@ struct Connection {
     /// Its part of the report, without facts.
     source: CheckedSource,
     dialect: Option<Dialect>,
-    /// Whether it has sent a message that does not only request the list of rooms.
-    is_active: bool,
 }
 
-impl SignalingCheck {
-    /// A client connected.
-    pub fn on_connect(&mut self, conn: ConnId, NewConnection { source, route, .. }: &NewConnection) {
+impl Observer for SignalingCheck {
+    fn on_connect(&mut self, conn: ConnId, NewConnection { source, route, .. }: &NewConnection) {
         if self.connections.len() == MAX_SOURCES {
             self.untracked += 1;
             return;
         }
         let name = format!("connection {} of {source}", conn.0);
         let source = CheckedSource { name, rules: &STRICT_RULES, ..CheckedSource::default() };
-        self.connections.insert(conn, Connection { source, dialect: route.dialect(), is_active: false });
+        self.connections.insert(conn, Connection { source, dialect: route.dialect() });
     }
 
-    /// A connection sent a message of any kind.
-    pub fn on_message(&mut self, at: Time, conn: ConnId, requests_room_list: bool) {
-        let is_active = self.connections.get_mut(&conn).map_or(!requests_room_list, |connection| {
-            connection.is_active |= !requests_room_list;
-            connection.is_active
-        });
+    fn on_activity(&mut self, at: Time, conn: ConnId, membership: Option<(Dialect, bool)>) {
+        let mut is_active = membership.is_some_and(|(_, is_member)| is_member);
+        if let Some(Connection { source, dialect }) = self.connections.get_mut(&conn) {
+            *dialect = membership.map(|(dialect, _)| dialect).or(*dialect);
+            source.took_part |= is_active;
+            is_active = source.took_part || !source.findings.is_empty();
+        }
         if is_active {
             self.last_message = Some(at);
         }
     }
 
-    /// After an event of a connection: its dialect, if it has one, and whether it is in a room.
-    pub fn on_membership(&mut self, conn: ConnId, membership: Option<(Dialect, bool)>) {
-        if let (Some(connection), Some((dialect, is_member))) = (self.connections.get_mut(&conn), membership) {
-            connection.dialect = Some(dialect);
-            connection.source.took_part |= is_member;
-        }
-    }
-
-    /// A message or a connection violates one of the [`STRICT_RULES`].
-    pub fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
+    fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let findings = &mut connection.source.findings;
         let find = |sentence| findings.iter().position(|finding| finding.rule == rule && finding.message == sentence);
@@ -82,10 +72,12 @@ impl SignalingCheck {
         findings.push(Finding { rule, severity, message, count: 1, unit: "messages", section, first: None });
         findings.sort_by_key(|finding| (Reverse(finding.severity), finding.rule));
     }
+}
 
+impl SignalingCheck {
     /// The state of all connections.
     pub fn report(&self) -> CheckReport {
-        let source = |Connection { source, dialect, .. }: &Connection| {
+        let source = |Connection { source, dialect }: &Connection| {
             let room = if source.took_part { "a" } else { "no" };
             let dialect = dialect.map_or("no dialect", Dialect::name);
             CheckedSource { facts: format!("{dialect}, joined {room} room"), ..source.clone() }

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
-use crate::event_sink::ConnId;
 use crate::json::{to_json, to_value};
 use crate::limits::Envelope;
+use crate::server::ConnId;
 
 /// The room handlers by room name.
 pub struct RoomHandlers {
@@ -60,7 +60,7 @@ impl DeclaredRoom {
     fn add_stamp(&self, room: &RoomView<'_>, mut payload: Value) -> RelayPayload {
         if let (true, Some(members)) = (self.stamp, payload.as_object_mut()) {
             members.insert("processed".to_owned(), true.into());
-            members.insert("timestamp".to_owned(), room.unix_ms().into());
+            members.insert("timestamp".to_owned(), room.now.unix_ms().into());
         }
         RelayPayload::Message(payload)
     }
@@ -105,11 +105,20 @@ const WELCOME_HISTORY_LEN: usize = 5;
 /// Maximum length of a stored message, in bytes.
 const MAX_HISTORY_ENTRY_BYTES: usize = 256 << 10;
 
-/// Messages from the server that only the `radio` room sends.
+/// Messages of the room `radio`, with content for players. New members receive the latest messages, and messages of the type `post` can be
+/// delayed.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum RadioServerMessage<'a> {
     /// The connection has joined the room.
+    #[schema(example = json!({
+        "type": "welcome", "message": "Connected to Radio Content room", "room": "radio", "time": 1_795_158_236_849_u64,
+        "recentContent": [{
+            "timestamp": "2026-11-20T07:03:56.849Z",
+            "data": {"type": "post", "data": {"content": {"id": 7, "title": "Evening news"}}}
+        }],
+        "features": ["content-broadcast", "recent-content", "delayed-posts"]
+    }))]
     #[serde(rename_all = "camelCase")]
     Welcome {
         /// A greeting.
@@ -138,6 +147,9 @@ struct HistoryEntry<'a> {
 
 /// A message to the control channels of `radio`.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "rc": {"version": "1", "id": "1", "action": "play_now", "name": "RadioContent", "max-duration": "15"}
+}))]
 pub(crate) struct RadioControlMessage<'a> {
     /// The command.
     #[schema(inline)]
@@ -205,7 +217,7 @@ impl RoomHandler for RadioRoom {
         to_json(&RadioServerMessage::Welcome {
             message: "Connected to Radio Content room",
             room: room.name,
-            time: room.unix_ms(),
+            time: room.now.unix_ms(),
             recent_content: recent.map(Box::as_ref).collect(),
             features: ["content-broadcast", "recent-content", "delayed-posts"],
         })
@@ -213,12 +225,8 @@ impl RoomHandler for RadioRoom {
 
     fn validate_http_post(&mut self, _: &RoomView<'_>, payload: &Value) -> Result<(), String> {
         let content = payload.get("data").and_then(|data| data.get("content"));
-        let has_id = |content: &Value| match content.get("id") {
-            None | Some(Value::Null | Value::Bool(false)) => false,
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-            Some(_) => true,
-        };
+        let none = [Value::Null, false.into(), "".into(), 0.into(), 0.0.into()];
+        let has_id = |content: &Value| content.get("id").is_some_and(|id| !none.contains(id));
         if content.is_none_or(has_id) { Ok(()) } else { Err("Content must have an id".to_owned()) }
     }
 
@@ -267,12 +275,8 @@ impl RoomHandler for RadioRoom {
 /// The duration of the message's content in milliseconds. If the message contains no duration, the sender's URL or token specifies the
 /// duration.
 fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
-    let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
-        let seconds = |name| find(name).map(|seconds| seconds * 1e3);
-        find("expectedSlotDurationMs")
-            .or_else(|| seconds("expectedSlotDurationSeconds"))
-            .or_else(|| seconds("durationSeconds"))
-    };
+    let fields = [("expectedSlotDurationMs", 1.0), ("expectedSlotDurationSeconds", 1e3), ("durationSeconds", 1e3)];
+    let in_any = |find: &dyn Fn(&str) -> Option<f64>| fields.iter().find_map(|(name, ms)| Some(find(name)? * ms));
     let payload = context.payload;
     let places = [Some(payload), payload.get("metadata"), payload.get("data")];
     let in_message = places.into_iter().flatten().find_map(|index| in_any(&|name| positive_number(index.get(name))));
@@ -287,33 +291,16 @@ fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
 const MAX_USERNAME_CHARS: usize = 20;
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// Default list of banned words.
-pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
+/// Words that no text may contain, in lower case.
+const BANNED_WORDS: [&str; 2] = ["spam", "badword"];
 
 /// The `chat` room: members set a user name and exchange text messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ChatRoom {
-    /// The banned words in lower case.
-    banned_words: Vec<String>,
     /// The user names that members have set. The numbers of connections are in the order of joining.
     usernames: BTreeMap<ConnId, String>,
     /// Messages since the room was last empty.
     message_count: u64,
-}
-
-impl Default for ChatRoom {
-    fn default() -> Self {
-        Self::new(DEFAULT_BANNED_WORDS.split(','))
-    }
-}
-
-impl ChatRoom {
-    /// A room that rejects messages with these words, compared case-insensitively.
-    pub fn new<S: AsRef<str>>(banned: impl IntoIterator<Item = S>) -> Self {
-        let small = |word: S| word.as_ref().trim().to_lowercase();
-        let banned_words = banned.into_iter().map(small).filter(|word| !word.is_empty()).collect();
-        Self { banned_words, usernames: BTreeMap::new(), message_count: 0 }
-    }
 }
 
 /// A message from a member of `chat`.
@@ -321,12 +308,14 @@ impl ChatRoom {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum ChatClientMessage<'a> {
     /// Sets the sender's user name. It must be set before any other message.
+    #[schema(example = json!({"type": "setUsername", "username": "Ann"}))]
     SetUsername {
         /// The name. It is cut to 20 characters.
         #[schema(value_type = String, min_length = 1)]
         username: &'a Value,
     },
     /// Informs the other members that the sender is typing, or has stopped.
+    #[schema(example = json!({"type": "typing", "isTyping": true}))]
     #[serde(rename_all = "camelCase")]
     Typing {
         /// Whether the sender is typing.
@@ -334,6 +323,7 @@ pub(crate) enum ChatClientMessage<'a> {
         is_typing: &'a Value,
     },
     /// Sends a text to the other members.
+    #[schema(example = json!({"type": "chatMessage", "text": "hello"}))]
     ChatMessage {
         /// The text, at most 500 characters.
         #[schema(value_type = String)]
@@ -354,11 +344,16 @@ impl<'a> ChatClientMessage<'a> {
     }
 }
 
-/// Messages from the server that only the `chat` room sends, without an envelope.
+/// Messages of the room `chat`, whose members set a user name and exchange text messages. Messages of other types are relayed with the field
+/// `username`.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum ChatServerMessage<'a> {
     /// The connection has joined the room.
+    #[schema(example = json!({
+        "type": "welcome", "message": "Connected to Chat room", "room": "chat", "time": 1_795_158_236_849_u64,
+        "onlineUsers": ["Ann"], "totalMessages": 3, "instructions": CHAT_INSTRUCTIONS
+    }))]
     #[serde(rename_all = "camelCase")]
     Welcome {
         /// A greeting.
@@ -397,6 +392,9 @@ const CHAT_INSTRUCTIONS: ChatInstructions = ChatInstructions {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum ChatContent<'a> {
     /// A member has set its user name or has left.
+    #[schema(example = json!({
+        "type": "systemMessage", "text": "Ann joined the chat", "timestamp": "2026-11-20T07:03:56.849Z"
+    }))]
     SystemMessage {
         /// The text.
         text: String,
@@ -404,6 +402,7 @@ pub(crate) enum ChatContent<'a> {
         timestamp: String,
     },
     /// A member is typing, or has stopped.
+    #[schema(example = json!({"type": "userTyping", "username": "Ann", "isTyping": true}))]
     #[serde(rename_all = "camelCase")]
     UserTyping {
         /// The member.
@@ -412,6 +411,9 @@ pub(crate) enum ChatContent<'a> {
         is_typing: &'a Value,
     },
     /// A text from a member.
+    #[schema(example = json!({
+        "type": "chatMessage", "username": "Ann", "text": "hello", "timestamp": "2026-11-20T07:03:56.849Z", "messageId": 1
+    }))]
     #[serde(rename_all = "camelCase")]
     ChatMessage {
         /// The member.
@@ -441,7 +443,7 @@ impl RoomHandler for ChatRoom {
         to_json(&ChatServerMessage::Welcome {
             message: "Connected to Chat room",
             room: room.name,
-            time: room.unix_ms(),
+            time: room.now.unix_ms(),
             online_users: self.usernames.values().map(String::as_str).collect(),
             total_messages: self.message_count,
             instructions: CHAT_INSTRUCTIONS,
@@ -461,7 +463,7 @@ impl RoomHandler for ChatRoom {
             return Err(format!("Message too long (max {MAX_MESSAGE_CHARS} characters)"));
         }
         let small = text.to_lowercase();
-        if self.banned_words.iter().any(|word| small.contains(word)) {
+        if BANNED_WORDS.iter().any(|word| small.contains(word)) {
             return Err("Message contains inappropriate content".to_owned());
         }
         Ok(())

@@ -8,22 +8,18 @@ use super::room_handler::{RelayPayload, RoomView};
 use crate::json::to_json;
 use crate::limits::Envelope;
 
-/// The sender in the envelope of a message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum MessageSender<'a> {
-    /// A member, identified by the client id in its token.
-    Member(&'a str),
-    /// The room handler.
-    Handler,
-    /// The HTTP client that posted the message. Such a client has no connection in the room.
-    Http,
-}
+/// The sender of messages from a room handler and, in the documented envelope format, of posts over HTTP.
+pub(crate) const SERVER: &str = "server";
 
-/// Messages from the server that do not come from a room handler.
+/// Messages to a control channel, which receives the duration of content that is relayed in the room `radio`, but no content. The server
+/// rejects every message of the client.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-pub(crate) enum ServerMessage<'a> {
+pub(crate) enum ControlServerMessage<'a> {
     /// The connection is now a control channel of the room.
+    #[schema(example = json!({
+        "type": "control-welcome", "message": "Connected to remote control channel", "room": "radio", "time": 1_795_158_236_849_u64
+    }))]
     ControlWelcome {
         /// A greeting.
         message: &'a str,
@@ -32,7 +28,14 @@ pub(crate) enum ServerMessage<'a> {
         /// The time of the server, in milliseconds since the Unix epoch.
         time: u64,
     },
+}
+
+/// Messages from the server that do not come from a room handler.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum ServerMessage<'a> {
     /// The reply to a message that is not relayed.
+    #[schema(example = json!({"type": "ack", "ackType": "keepalive", "receivedAt": 1_795_158_236_849_u64}))]
     #[serde(rename_all = "camelCase")]
     Ack {
         /// The type of the received message.
@@ -41,6 +44,7 @@ pub(crate) enum ServerMessage<'a> {
         received_at: u64,
     },
     /// A message was rejected. The connection stays open.
+    #[schema(example = json!({"type": "error", "error": "Invalid JSON payload"}))]
     Error {
         /// The reason.
         error: &'a str,
@@ -49,6 +53,9 @@ pub(crate) enum ServerMessage<'a> {
 
 /// A message from another member, from an HTTP post, or from the room itself.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "lobby-content", "content": {"text": "hello"}, "metadata": {"take": 1}, "timestamp": 1_795_158_236, "from": "client-001"
+}))]
 pub(crate) struct DocumentEnvelope<'a> {
     /// The name of the room and `-content`.
     #[serde(rename = "type")]
@@ -70,6 +77,10 @@ pub(crate) struct DocumentEnvelope<'a> {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum DynodeEnvelope<'a> {
     /// A message from another member or from the room itself.
+    #[schema(example = json!({
+        "type": "broadcast", "from": "client-001", "receivedAt": 1_795_158_236_849_u64,
+        "data": {"type": "message", "content": {"text": "hello"}}
+    }))]
     #[serde(rename_all = "camelCase")]
     Broadcast {
         /// The `clientId` in the sender's token. `server` for messages from the room itself.
@@ -81,14 +92,11 @@ pub(crate) enum DynodeEnvelope<'a> {
     },
 }
 
-/// Puts `relay` into the envelope for the members of `room`.
-pub(crate) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSender<'_>, relay: &RelayPayload) -> String {
-    let from = match source {
-        MessageSender::Member(id) => id,
-        MessageSender::Handler | MessageSender::Http => "server",
-    };
+/// Puts `relay` into the envelope for the members of `room`. It comes from the member with this id in its token, or from [`SERVER`]; `None` if it
+/// was posted over HTTP.
+pub(crate) fn wrap(envelope: Envelope, room: &RoomView<'_>, from: Option<&str>, relay: &RelayPayload) -> String {
     let payload = relay.value();
-    match (envelope, source) {
+    match (envelope, from) {
         (Envelope::Document, _) => {
             let (content, metadata) = match relay {
                 RelayPayload::Content(content) => (content, None),
@@ -97,18 +105,19 @@ pub(crate) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSende
                     (content.unwrap_or(message), message.get("metadata"))
                 }
             };
-            let (kind, timestamp) = (format!("{}-content", room.name), room.unix_ms() / 1_000);
+            let (kind, timestamp) = (format!("{}-content", room.name), room.now.unix_ms() / 1_000);
+            let from = from.unwrap_or(SERVER);
             to_json(&DocumentEnvelope { kind, content, metadata, timestamp, from })
         }
-        (Envelope::Dynode, MessageSender::Http) => {
+        (Envelope::Dynode, None) => {
             let mut body = payload.clone();
             if let Some(members) = body.as_object_mut() {
                 members.insert("serverReceivedAt".to_owned(), room.iso_time().into());
             }
             to_json(&body)
         }
-        (Envelope::Dynode, _) => {
-            to_json(&DynodeEnvelope::Broadcast { from, received_at: room.unix_ms(), data: payload })
+        (Envelope::Dynode, Some(from)) => {
+            to_json(&DynodeEnvelope::Broadcast { from, received_at: room.now.unix_ms(), data: payload })
         }
     }
 }

@@ -2,104 +2,84 @@
 //! decides who may join and transforms messages. Control channels only receive.
 
 pub(super) mod builtin_rooms;
-mod delay_queue;
 pub(super) mod messages;
 pub(super) mod room;
 pub(super) mod room_handler;
 
 use std::sync::Arc;
 
-use super::connection_context::ConnectionContext;
-use super::event_sink::ConnId;
+use super::call::Call;
 use super::json::{MessageError, parse};
 use super::limits::SignalingLimits;
-use super::lock::lock;
-use super::room::{RoomCall, RoomKey, Roster};
+use super::room::{RoomKey, Roster};
 use super::rooms::{Directory, Rooms};
 use super::route::BroadcastParams;
+use super::server::ConnId;
 use super::token::{TOKEN_MISSING, verify};
-use delay_queue::DelayQueue;
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget};
-use room::{BroadcastRoom, Membership};
+use room::BroadcastRoom;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};
-pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
+pub use builtin_rooms::{ChatRoom, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
 pub use room::MAX_BROADCAST_DELAY;
 pub use room_handler::{
-    ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
+    ClientInfo, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-
-pub(super) use delay_queue::MessageOrigin;
 
 /// The broadcast dialect.
 pub(super) struct BroadcastDialect {
     /// A room exists while it has members or delayed messages. One with a named handler always exists.
     pub(super) rooms: Rooms<BroadcastRoom>,
-    /// The bytes of the delayed messages of all rooms.
-    held: Arc<MemoryAccount>,
 }
 
 impl BroadcastDialect {
-    pub(super) fn new(limits: &SignalingLimits, handlers: RoomHandlers) -> Self {
-        let held = MemoryBudget::new(Some(limits.broadcast.max_delayed_bytes as u64)).account(None);
-        let dialect = Self { rooms: Rooms::default(), held };
+    pub(super) fn new(handlers: RoomHandlers) -> Self {
+        let dialect = Self { rooms: Rooms::default() };
         for (name, handler) in handlers.named {
-            dialect.create(&mut dialect.rooms.directory(), &name, handler, true);
+            Self::create(&mut dialect.rooms.directory(), &name, handler, true);
         }
         dialect
     }
 
     fn create(
-        &self,
         directory: &mut Directory<BroadcastRoom>,
         name: &str,
         handler: Box<dyn RoomHandler>,
         is_named: bool,
     ) -> RoomKey {
-        directory.create(None, |key| BroadcastRoom {
-            roster: Roster::new(key, vec![name.to_owned()], None, 0),
-            handler,
-            is_named,
-            delayed: DelayQueue::new(&self.held),
-            heartbeat: None,
-        })
+        let roster = |key| Roster::new(key, vec![name.to_owned()], None, 0);
+        directory.create(|key| BroadcastRoom::new(roster(key), handler, is_named))
     }
 
     /// Lets the room with this name act. If there is none, it is created, and stays only if it is needed then.
     pub(super) fn call<T>(
         &self,
-        ctx: &mut ConnectionContext<'_>,
+        call: &mut Call<'_>,
         name: &str,
-        action: impl FnOnce(&mut BroadcastRoom, &mut RoomCall<'_>) -> T,
+        action: impl FnOnce(&mut BroadcastRoom, &mut Call<'_>) -> T,
     ) -> Option<T> {
         let locate = |directory: &mut Directory<_>| {
             let found = directory.find(name);
-            Some(found.unwrap_or_else(|| self.create(directory, name, Box::new(RelayRoom), false)))
+            Some(found.unwrap_or_else(|| Self::create(directory, name, Box::new(RelayRoom), false)))
         };
-        self.rooms.call(ctx, locate, action)
-    }
-
-    /// Reads the room with this name, if it exists.
-    pub(super) fn read<T>(&self, name: &str, action: impl FnOnce(&BroadcastRoom) -> T) -> Option<T> {
-        self.rooms.read(|directory| directory.find(name), action)
+        self.rooms.call(call, locate, action)
     }
 
     /// Whether joining the room needs a valid token.
     pub(super) fn requires_auth(&self, room: &str) -> bool {
-        self.read(room, |room| room.handler.requires_auth()).unwrap_or(RelayRoom.requires_auth())
+        let required = self.rooms.read(|directory| directory.find(room), |room| room.handler.requires_auth());
+        required.unwrap_or(RelayRoom.requires_auth())
     }
 
     /// Whether a connection is a control channel, which must not send messages.
     pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
-        self.member(conn, |member| member.is_control_channel).unwrap_or(false)
+        self.member(conn, |client| client.is_control_channel).unwrap_or(false)
     }
 
     /// Maximum length of a message of a connection, in bytes.
     pub(super) fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
         let max_payload_bytes = limits.broadcast.max_payload_bytes;
-        let is_authorized =
-            |Membership { client, is_control_channel }: &Membership| !is_control_channel && client.claims.is_some();
+        let is_authorized = |client: &ClientInfo| !client.is_control_channel && client.claims.is_some();
         if self.member(conn, is_authorized).unwrap_or(false) {
             max_payload_bytes
         } else {
@@ -107,43 +87,40 @@ impl BroadcastDialect {
         }
     }
 
-    fn member<T>(&self, conn: ConnId, action: impl FnOnce(&Membership) -> T) -> Option<T> {
+    fn member<T>(&self, conn: ConnId, action: impl FnOnce(&ClientInfo) -> T) -> Option<T> {
         self.rooms.read(|directory| directory.room_of(conn), |room| Some(action(&room.roster.find(conn)?.data)))?
     }
 
     /// Handles a message from a member.
-    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = parse(text);
         // A connection of this dialect is in a room, unless it was closed, or the room fails.
-        self.rooms.call_own(ctx, |room, call| room.on_message(call, message, text.len())).unwrap_or(Ok(()))
+        self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()))
     }
 
     /// Adds a new connection to its room, or closes the connection.
-    pub(super) fn on_connect(&self, ctx: &mut ConnectionContext<'_>, params: BroadcastParams) {
+    pub(super) fn on_connect(&self, call: &mut Call<'_>, params: BroadcastParams) {
         let BroadcastParams { room, is_control_channel, token, query, headers } = params;
         let Some(name) = room else {
             let (code, reason) = (CloseCode::ROOM_NAME_REQUIRED, "Room name required");
-            return ctx.reject_with_detail(code, reason, Some(ROOM_NAME_MISSING));
+            return call.reject_with_detail(code, reason, Some(ROOM_NAME_MISSING));
         };
         let is_public = !is_control_channel && !self.requires_auth(&name);
-        let secret = ctx.state.limits.broadcast.secret.as_ref();
-        let claims = match token.map(|token| verify(secret, token.as_str(), &name, ctx.now.unix_ms())) {
+        let secret = call.server.limits.broadcast.secret.as_ref();
+        let claims = match token.map(|token| verify(secret, token.as_str(), &name, call.now.unix_ms())) {
             None if is_public => None,
-            None => return ctx.reject_token(TOKEN_MISSING),
-            Some(Err(reason)) => return ctx.reject_token(reason),
-            Some(Ok(claims)) => {
-                claims.log_missing_expiry(|| lock(&ctx.state.log_throttle).allow(ctx.now.monotonic));
-                Some(claims)
-            }
+            None => return call.reject_token(TOKEN_MISSING),
+            Some(Err(reason)) => return call.reject_token(reason),
+            Some(Ok(claims)) => Some(claims),
         };
-        let client = Arc::new(ClientInfo { conn: ctx.conn, source: ctx.source, claims, query });
-        let membership = Membership { client, is_control_channel };
-        let (source, max_rooms) = (ctx.source, ctx.state.limits.max_rooms_per_address);
+        let (conn, source, max_rooms) =
+            (call.sender.conn, call.sender.source, call.server.limits.max_rooms_per_address);
+        let client = Arc::new(ClientInfo { conn, source, claims, query, is_control_channel });
         let has_too_many_rooms = || self.rooms.directory().rooms_opened_by(source) >= max_rooms;
-        let entered = self.call(ctx, &name, |room, call| room.enter(call, membership, &headers, has_too_many_rooms));
-        if let Some(Err((code, reason))) = entered {
-            let (code, reason) = code.for_frame(&reason);
-            ctx.reject_and_close(code, reason);
+        let entered = self.call(call, &name, |room, call| room.enter(call, &client, &headers, has_too_many_rooms));
+        if let Some(Err(Rejection { code, reason })) = entered {
+            let (code, reason) = CloseCode(code).for_frame(&reason);
+            call.reject_and_close(code, reason);
         }
     }
 }

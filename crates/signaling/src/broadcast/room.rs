@@ -1,82 +1,96 @@
 //! A broadcast room: its handler, members, control channels and delayed messages.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use serde_json::Value;
 use tracing::debug;
 
-use super::delay_queue::{DelayQueue, DelayedMessage, MessageOrigin};
-use super::messages::{MessageSender, ServerMessage, wrap};
+use super::messages::{ControlServerMessage, SERVER, ServerMessage, wrap};
 use super::room_handler::{
-    ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
+    ClientInfo, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use crate::connection_context::MAX_JOIN_DEBT;
+use crate::call::{Call, MAX_JOIN_DEBT};
 use crate::dialect::Dialect;
-use crate::event_sink::ConnId;
 use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
-use crate::room::{ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, RoomCall, Roster};
+use crate::room::{ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, Roster};
+use crate::server::{ConnId, blocks};
+use crate::timers::Timers;
 use jamjam_core::close_code::CloseCode;
+use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum delay of a message.
 pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 
 /// Types of messages that are acknowledged but not relayed, compared case-insensitively.
-const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
+pub(crate) const ACKNOWLEDGED_TYPES: [&str; 2] = ["keepalive", "ack"];
+
+/// How long messages whose delay is over wait before the room asks again whether the queues of their receivers have room.
+const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
+
+/// Bytes that a delayed message holds beyond its text and its sender's data.
+const DELAYED_MESSAGE_BYTES: usize = 256;
+
+/// A message that waits. It is stored as text, because a parsed message takes many times the memory of its text.
+struct DelayedMessage {
+    /// The member that sent the message; `None` if the message was posted over HTTP.
+    sender: Option<Arc<ClientInfo>>,
+    /// The receive time, which the envelope contains.
+    received_at: WallClock,
+    /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
+    variant: fn(Value) -> RelayPayload,
+    payload: String,
+    /// The memory of the sender.
+    _memory: MemoryPermit,
+}
 
 /// A broadcast room. It is open while it has members.
 pub(crate) struct BroadcastRoom {
-    pub(crate) roster: Roster<Membership>,
+    pub(crate) roster: Roster<Arc<ClientInfo>>,
     pub(crate) handler: Box<dyn RoomHandler>,
     /// Whether the handler outlives the members.
-    pub(super) is_named: bool,
-    pub(crate) delayed: DelayQueue,
+    is_named: bool,
+    /// The delayed messages in the order in which they are to be relayed.
+    delayed: Timers<DelayedMessage>,
+    /// Until when messages whose delay is over wait for a turn, or for the queues of their receivers.
+    retry_at: Time,
     /// When the heartbeat hook of the handler is called if the room is then open.
-    pub(super) heartbeat: Option<Time>,
+    heartbeat: Option<Time>,
 }
 
-/// A member or control channel of a room.
-#[derive(Clone)]
-pub(crate) struct Membership {
-    pub(crate) client: Arc<ClientInfo>,
-    pub(crate) is_control_channel: bool,
-}
-
-impl MemberData for Membership {
+impl MemberData for Arc<ClientInfo> {
     const DIALECT: Dialect = Dialect::Broadcast;
 
     fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: self.client.id(), name: None, is_control_channel: self.is_control_channel }
+        MemberInfo { id: self.id(), name: None, is_control_channel: self.is_control_channel }
     }
 }
 
 impl Room for BroadcastRoom {
-    const COUNTS_WHEN_OPENED: bool = true;
+    type Member = Arc<ClientInfo>;
 
-    type Member = Membership;
-
-    fn roster(&self) -> &Roster<Membership> {
+    fn roster(&self) -> &Roster<Arc<ClientInfo>> {
         &self.roster
     }
 
-    fn roster_mut(&mut self) -> &mut Roster<Membership> {
+    fn roster_mut(&mut self) -> &mut Roster<Arc<ClientInfo>> {
         &mut self.roster
     }
 
-    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
-        let actions = self.remove_member(call, call.conn, close);
+    fn leave(&mut self, call: &mut Call<'_>, close: &ConnectionClose<'_>) {
+        let actions = self.remove_member(call, call.sender.conn, close);
         self.apply_actions(call, actions);
     }
 
     /// The room handler is informed about each leave, but no member remains for its actions and for delayed messages.
-    fn close(&mut self, call: &mut RoomCall<'_>) {
+    fn close(&mut self, call: &mut Call<'_>) {
         let members: Vec<_> = self.roster.list.iter().map(|member| member.data.clone()).collect();
         self.roster.close_by_operator(call);
-        self.delayed.clear();
+        self.delayed = Timers::default();
         for member in &members {
             drop(self.on_leave(call.now, member, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR));
         }
@@ -95,65 +109,85 @@ impl Room for BroadcastRoom {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        [self.heartbeat(), self.delayed.next_deadline()].into_iter().flatten().min()
+        [self.heartbeat(), self.next_delivery()].into_iter().flatten().min()
     }
 
-    fn on_deadline(&mut self, call: &mut RoomCall<'_>) {
+    fn on_deadline(&mut self, call: &mut Call<'_>) {
         let now = call.now.monotonic;
-        if self.heartbeat().is_some_and(|at| self.delayed.next_deadline().is_none_or(|delayed| at <= delayed)) {
+        if self.heartbeat().is_some_and(|at| self.next_delivery().is_none_or(|delivery| at <= delivery)) {
             self.schedule_heartbeat(call);
             let actions = self.handler.on_heartbeat(&view(&self.roster, call.now));
             self.apply_actions(call, actions);
-        } else if let Some(message) = self.delayed.take_due(now, || has_space(call, &self.roster)) {
-            let DelayedMessage { origin, variant, payload, .. } = message;
+        } else if self.has_due(now) {
+            // Other rooms, and the heartbeat of this one, have a turn before the next message.
+            self.retry_at = now;
+            if !has_space(call, &self.roster) {
+                self.retry_at = now + FULL_QUEUE_RETRY;
+                return;
+            }
+            let Some(message) = self.delayed.pop_due(now) else { return };
             // Parsing always succeeds, because this server wrote the text.
-            let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
-            self.relay_now(call, &origin, &variant(payload));
+            let Ok(payload) = json::from_str_unlimited_depth(&message.payload) else { return };
+            self.relay_now(call, message.sender.as_deref(), message.received_at, &(message.variant)(payload));
         }
     }
 }
 
 impl BroadcastRoom {
-    /// Adds the connection that causes the call. The error is the close code and reason with which it is rejected. Whether its address
-    /// `has_too_many_rooms` matters only if it opens the room.
+    pub(super) fn new(roster: Roster<Arc<ClientInfo>>, handler: Box<dyn RoomHandler>, is_named: bool) -> Self {
+        Self { roster, handler, is_named, delayed: Timers::default(), retry_at: Time::ZERO, heartbeat: None }
+    }
+
+    /// Number of delayed messages.
+    pub(crate) fn delayed_messages(&self) -> usize {
+        self.delayed.len()
+    }
+
+    /// Whether messages wait although their delay is over.
+    fn has_due(&self, now: Time) -> bool {
+        self.delayed.next_deadline().is_some_and(|at| at <= now)
+    }
+
+    /// When the next delayed message is to be relayed.
+    fn next_delivery(&self) -> Option<Time> {
+        self.delayed.next_deadline().map(|at| at.max(self.retry_at))
+    }
+
+    /// Adds the connection that causes the call. Whether its address `has_too_many_rooms` matters only if it opens the room.
     pub(super) fn enter(
         &mut self,
-        call: &mut RoomCall<'_>,
-        membership: Membership,
-        headers: &[(String, String)],
+        call: &mut Call<'_>,
+        client: &Arc<ClientInfo>,
+        headers: &HeaderMap,
         has_too_many_rooms: impl FnOnce() -> bool,
-    ) -> Result<(), (CloseCode, Cow<'static, str>)> {
-        let Membership { client, is_control_channel } = &membership;
-        let (client, is_control_channel) = (Arc::clone(client), *is_control_channel);
+    ) -> Result<(), Rejection> {
         let room = view(&self.roster, call.now);
-        let request = JoinRequest { query: &client.query, headers };
-        self.handler
-            .verify_auth(&room, &client, &request)
-            .map_err(|Rejection { code, reason }| (CloseCode(code), reason.into()))?;
-        let reason = if !is_control_channel && self.handler.max_clients().is_some_and(|max| room.clients >= max) {
+        self.handler.verify_auth(&room, client, headers)?;
+        let reason = if !client.is_control_channel && self.handler.max_clients().is_some_and(|max| room.clients >= max)
+        {
             Some("Room is full")
         } else if !self.is_open() && has_too_many_rooms() {
             Some("Too many rooms")
         } else {
-            (!call.state.may_request(call.now, call.source, MAX_JOIN_DEBT)).then_some("Too many requests")
+            (!call.may_request(MAX_JOIN_DEBT)).then_some("Too many requests")
         };
         if let Some(reason) = reason {
-            return Err((CloseCode::TRY_AGAIN_LATER, reason.into()));
+            return Err(Rejection { code: CloseCode::TRY_AGAIN_LATER.get(), reason: reason.to_owned() });
         }
         if !self.is_open() {
             self.roster.created_ms = call.now.unix_ms();
             self.schedule_heartbeat(call);
         }
-        self.roster.join(call, membership, false);
+        self.roster.join(call, Arc::clone(client), false);
         let room = view(&self.roster, call.now);
-        let actions = if is_control_channel {
+        let actions = if client.is_control_channel {
             let message = "Connected to remote control channel";
-            call.reply(&ServerMessage::ControlWelcome { message, room: room.name, time: room.unix_ms() });
-            self.handler.on_control_join(&room, &client)
+            call.reply(&ControlServerMessage::ControlWelcome { message, room: room.name, time: room.now.unix_ms() });
+            self.handler.on_control_join(&room, client)
         } else {
-            let welcome = self.handler.welcome_message(&room, &client);
-            call.send_requested([call.conn], || welcome);
-            self.handler.on_join(&room, &client)
+            let welcome = self.handler.welcome_message(&room, client);
+            call.send_requested([call.sender.conn], || welcome);
+            self.handler.on_join(&room, client)
         };
         self.apply_actions(call, actions);
         Ok(())
@@ -165,26 +199,20 @@ impl BroadcastRoom {
     }
 
     /// Schedules the next call of the heartbeat hook.
-    fn schedule_heartbeat(&mut self, call: &RoomCall<'_>) {
-        self.heartbeat = call.state.limits.heartbeat.interval.map(|interval| call.now.monotonic + interval);
+    fn schedule_heartbeat(&mut self, call: &Call<'_>) {
+        self.heartbeat = call.server.limits.heartbeat.interval.map(|interval| call.now.monotonic + interval);
     }
 
     /// Removes a member. Returns the actions of the handler.
-    fn remove_member(&mut self, call: &mut RoomCall<'_>, conn: ConnId, close: &ConnectionClose<'_>) -> Vec<RoomAction> {
-        let Some(membership) = self.roster.leave(call, conn, &close.leave_reason()) else { return Vec::new() };
-        self.on_leave(call.now, &membership, close.code, close.reason)
+    fn remove_member(&mut self, call: &mut Call<'_>, conn: ConnId, close: &ConnectionClose<'_>) -> Vec<RoomAction> {
+        let Some(client) = self.roster.leave(call, conn, &close.leave_reason()) else { return Vec::new() };
+        self.on_leave(call.now, &client, close.code, close.reason)
     }
 
     /// Informs the handler that a member or control channel has left.
-    fn on_leave(
-        &mut self,
-        now: WallClock,
-        Membership { client, is_control_channel }: &Membership,
-        code: CloseCode,
-        reason: &str,
-    ) -> Vec<RoomAction> {
+    fn on_leave(&mut self, now: WallClock, client: &ClientInfo, code: CloseCode, reason: &str) -> Vec<RoomAction> {
         let room = view(&self.roster, now);
-        if *is_control_channel {
+        if client.is_control_channel {
             self.handler.on_control_leave(&room, client, code.get(), reason)
         } else {
             self.handler.on_leave(&room, client, code.get(), reason)
@@ -199,7 +227,7 @@ impl BroadcastRoom {
 
     /// Performs the actions of the handler, and those that result from closing connections. Actions on connections of other rooms are
     /// ignored.
-    fn apply_actions(&mut self, call: &mut RoomCall<'_>, actions: Vec<RoomAction>) {
+    fn apply_actions(&mut self, call: &mut Call<'_>, actions: Vec<RoomAction>) {
         let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {
             match action {
@@ -210,7 +238,7 @@ impl BroadcastRoom {
                 RoomAction::Send(Recipients::ControlChannels, message) => _ = call.send(self.receivers(true), &message),
                 RoomAction::Broadcast(relay) => {
                     let room = view(&self.roster, call.now);
-                    let text = || wrap(call.state.limits.broadcast.envelope, &room, MessageSender::Handler, &relay);
+                    let text = || wrap(call.server.limits.broadcast.envelope, &room, Some(SERVER), &relay);
                     call.send_with(self.receivers(false), text, None, false);
                 }
                 RoomAction::Close(conn, code, reason) => {
@@ -226,21 +254,15 @@ impl BroadcastRoom {
         }
     }
 
-    /// Handles a message of `bytes` bytes from a member.
+    /// Handles a message from a member.
     pub(super) fn on_message(
         &mut self,
-        call: &mut RoomCall<'_>,
+        call: &mut Call<'_>,
         message: Result<Value, &'static str>,
-        bytes: usize,
     ) -> Result<(), MessageError> {
-        let Membership { client, is_control_channel } =
-            self.roster.find(call.conn).ok_or(MessageError::NOT_IN_ROOM)?.data.clone();
-        if is_control_channel {
+        let client = Arc::clone(&self.roster.find(call.sender.conn).ok_or(MessageError::NOT_IN_ROOM)?.data);
+        if client.is_control_channel {
             return reject(call, "Control channel is receive-only");
-        }
-        let max_payload_bytes = call.state.limits.broadcast.max_payload_bytes;
-        if bytes > max_payload_bytes {
-            return Err(MessageError::too_big(max_payload_bytes));
         }
         let payload = match message {
             Ok(payload) => payload,
@@ -266,8 +288,7 @@ impl BroadcastRoom {
             .handler
             .on_message(&room, &client, payload)
             .ok_or(MessageError::ignored("dropped by the room handler"))?;
-        let origin = MessageOrigin { sender: Some(client), received_at: call.now, bytes };
-        if self.relay_or_delay(call, origin, &relay).is_none() {
+        if self.relay_or_delay(call, Some(client), &relay).is_none() {
             call.effects.counters.requests_limited += 1;
             return reject(call, "Too many delayed messages are waiting");
         }
@@ -280,17 +301,16 @@ impl BroadcastRoom {
     #[must_use]
     pub(crate) fn relay_or_delay(
         &mut self,
-        call: &mut RoomCall<'_>,
-        origin: MessageOrigin,
+        call: &mut Call<'_>,
+        sender: Option<Arc<ClientInfo>>,
         relay: &RelayPayload,
     ) -> Option<Duration> {
-        let MessageOrigin { sender, bytes, .. } = &origin;
         let room = view(&self.roster, call.now);
         let context = RelayContext { room, sender: sender.as_deref(), payload: relay.value() };
         let delay = self.handler.broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
         let now = call.now.monotonic;
-        if delay.is_zero() && (sender.is_some() || (!self.delayed.has_due(now) && has_space(call, &self.roster))) {
-            self.relay_now(call, &origin, relay);
+        if delay.is_zero() && (sender.is_some() || (!self.has_due(now) && has_space(call, &self.roster))) {
+            self.relay_now(call, sender.as_deref(), call.now, relay);
             return Some(delay);
         }
         let variant = match relay {
@@ -301,30 +321,31 @@ impl BroadcastRoom {
         let mut payload = to_json(relay.value());
         payload.shrink_to_fit();
         // The sender's data is kept until the message is relayed, even if the sender leaves.
-        let held_bytes = payload.len() + self.roster.name().len() + sender.as_deref().map_or(0, retained_bytes);
-        let memory = call.sink.take_memory(held_bytes as u64)?;
-        let bytes = *bytes;
-        let message = DelayedMessage { origin, source: call.source, variant, payload, held_bytes, _memory: memory };
-        self.delayed.push(message, now + delay, &call.state.limits.broadcast)?;
-        debug!(target: "signaling", room = %self.roster.label(), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
+        let sender_bytes = sender.as_ref().map_or(0, |client| to_json(&(&client.query, &client.claims)).len());
+        let memory = call.take_memory(DELAYED_MESSAGE_BYTES + payload.len() + sender_bytes)?;
+        // The timer, which relays it, belongs to nobody.
+        call.effects.deliveries += room.clients * blocks(payload.len());
+        self.delayed
+            .insert(now + delay, DelayedMessage { sender, received_at: call.now, variant, payload, _memory: memory });
+        debug!(target: "signaling", room = %self.roster.label(), delay_ms = delay.as_millis() as u64, "message delayed");
         Some(delay)
     }
 
-    fn relay_now(&mut self, call: &mut RoomCall<'_>, origin: &MessageOrigin, relay: &RelayPayload) {
-        let MessageOrigin { sender, received_at, bytes } = origin;
-        let sender = sender.as_deref();
+    fn relay_now(
+        &mut self,
+        call: &mut Call<'_>,
+        sender: Option<&ClientInfo>,
+        received_at: WallClock,
+        relay: &RelayPayload,
+    ) {
         let room = view(&self.roster, call.now);
         // Called even if there are no control channels, because the room handler may store the message.
         let context = RelayContext { room, sender, payload: relay.value() };
         let control = self.handler.control_payload(&context);
-        let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
-        let envelope = call.state.limits.broadcast.envelope;
-        let text = || wrap(envelope, &RoomView { now: *received_at, ..room }, source, relay);
+        let envelope = call.server.limits.broadcast.envelope;
+        let text = || wrap(envelope, &RoomView { now: received_at, ..room }, sender.map(ClientInfo::id), relay);
         let others = self.receivers(false).filter(|conn| sender.is_none_or(|client| client.conn != *conn));
-        let receivers = call.send_with(others, text, None, false);
-        let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
-        let logged_sender = sender.map(|client| (client.conn, client.id()));
-        self.roster.log(message_type, logged_sender, receivers, *bytes);
+        call.send_with(others, text, None, false);
         if let Some(control) = control {
             call.send(self.receivers(true), &control);
         }
@@ -332,26 +353,20 @@ impl BroadcastRoom {
 }
 
 /// What a handler sees of the room with these members.
-pub(crate) fn view(roster: &Roster<Membership>, now: WallClock) -> RoomView<'_> {
+pub(crate) fn view(roster: &Roster<Arc<ClientInfo>>, now: WallClock) -> RoomView<'_> {
     let control_clients = roster.list.iter().filter(|member| member.data.is_control_channel).count();
     RoomView { name: roster.name(), now, clients: roster.list.len() - control_clients, control_clients }
 }
 
 /// Whether a message that can wait may be sent to the members now.
-fn has_space(call: &mut RoomCall<'_>, roster: &Roster<Membership>) -> bool {
+fn has_space(call: &mut Call<'_>, roster: &Roster<Arc<ClientInfo>>) -> bool {
     let connections: Vec<ConnId> = roster.connections().collect();
-    call.sink.has_space(call.now.monotonic, &connections)
+    call.has_space(&connections)
 }
 
 /// Counts a rejected message and sends the error to its sender.
-fn reject(call: &mut RoomCall<'_>, error: &'static str) -> Result<(), MessageError> {
+fn reject(call: &mut Call<'_>, error: &'static str) -> Result<(), MessageError> {
     call.effects.counters.requests_rejected += 1;
     call.reply(&ServerMessage::Error { error });
     Err(MessageError::Rejected(error))
-}
-
-/// Approximate memory of a sender's query and claims, in bytes.
-fn retained_bytes(client: &ClientInfo) -> usize {
-    let query: usize = client.query.iter().map(|(name, value)| name.len() + value.len()).sum();
-    query + client.claims.as_ref().map_or(0, |claims| to_json(claims).len())
 }

@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::event_sink::ConnId;
 use crate::json::to_value;
+use crate::server::ConnId;
 use crate::token::Claims;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::{WallClock, iso_time};
@@ -31,14 +32,9 @@ pub struct RoomView<'a> {
 }
 
 impl RoomView<'_> {
-    /// The Unix time in milliseconds.
-    pub fn unix_ms(&self) -> u64 {
-        self.now.unix_ms()
-    }
-
     /// The time in UTC, for example `2026-11-20T14:30:00.000Z`.
     pub fn iso_time(&self) -> String {
-        iso_time(self.unix_ms())
+        iso_time(self.now.unix_ms())
     }
 }
 
@@ -53,6 +49,8 @@ pub struct ClientInfo {
     pub claims: Option<Claims>,
     /// The query parameters, without the token.
     pub query: Vec<(String, String)>,
+    /// Whether the client is a control channel, which only receives.
+    pub is_control_channel: bool,
 }
 
 impl ClientInfo {
@@ -69,22 +67,6 @@ impl ClientInfo {
     /// The value with this name in the token's metadata.
     pub fn metadata(&self, name: &str) -> Option<&Value> {
         self.claims.as_ref()?.metadata.get(name)
-    }
-}
-
-/// A client's upgrade request. The request is available only before the client joins.
-#[derive(Clone, Copy, Debug)]
-pub struct JoinRequest<'a> {
-    /// The query parameters, without the token.
-    pub query: &'a [(String, String)],
-    /// The headers that are valid text, with names in lower case. `Authorization`, `Proxy-Authorization` and `Cookie` are left out.
-    pub headers: &'a [(String, String)],
-}
-
-impl JoinRequest<'_> {
-    /// The first header with this name, compared case-insensitively.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -156,8 +138,8 @@ pub struct RelayContext<'a> {
 }
 
 /// The hooks of a room. The defaults make a room that relays every message. If a hook that may change the handler panics, the connections of
-/// the room are closed with code 1011, and the handler stays. A panic of another one is an answer of no: a token is required, a route does not
-/// exist, and the room has no statistics.
+/// the room are closed with code 1011, and the handler stays. A panic of another one is an answer of no: a token is required, and the room
+/// has no statistics.
 #[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.
@@ -171,13 +153,9 @@ pub trait RoomHandler: Send {
         None
     }
 
-    /// Called before a member or control channel joins. The token, if any, is already verified.
-    fn verify_auth(
-        &mut self,
-        room: &RoomView<'_>,
-        client: &ClientInfo,
-        request: &JoinRequest<'_>,
-    ) -> Result<(), Rejection> {
+    /// Called before a member or control channel joins. The token, if any, is already verified. The `headers` of the upgrade request are without
+    /// `Authorization`, `Proxy-Authorization` and `Cookie`.
+    fn verify_auth(&mut self, room: &RoomView<'_>, client: &ClientInfo, headers: &HeaderMap) -> Result<(), Rejection> {
         Ok(())
     }
 
@@ -242,11 +220,6 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Whether [`RoomHandler::routes`] serves `path`. If false, the response is 404 and the request's body is not read.
-    fn has_route(&self, room: &RoomView<'_>, path: &str) -> bool {
-        false
-    }
-
     /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. If it returns `None`, the response is 404. Requests are
     /// not authenticated: a handler that changes anything must check the `Authorization` header.
     fn routes(
@@ -270,11 +243,15 @@ pub trait RoomHandler: Send {
     }
 }
 
-/// The first message to a member of a room without its own welcome message.
+/// Messages of a room that relays each message to all other members. A signed token admits a client (`POST /auth/token`). `/{room}` and
+/// `/?room={room}` are equivalent to `/rooms/{room}`.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub(crate) enum RoomServerMessage<'a> {
     /// The connection has joined the room. Rooms that are declared in files can add or replace fields.
+    #[schema(example = json!({
+        "type": "welcome", "message": "Connected to broadcast server", "room": "lobby", "time": 1_795_158_236_849_u64
+    }))]
     Welcome {
         /// A greeting.
         message: &'a str,
@@ -288,5 +265,5 @@ pub(crate) enum RoomServerMessage<'a> {
 /// The default welcome message.
 pub(super) fn default_welcome(room: &RoomView<'_>) -> Value {
     let message = "Connected to broadcast server";
-    to_value(&RoomServerMessage::Welcome { message, room: room.name, time: room.unix_ms() })
+    to_value(&RoomServerMessage::Welcome { message, room: room.name, time: room.now.unix_ms() })
 }

@@ -1,8 +1,7 @@
 //! Limits guessing of room codes: wrong codes per source, and of all sources together.
 //!
-//! The limit per source alone would not stop an attacker with many addresses. When the budget of all sources is used up, only addresses
-//! that joined a room before can join until the period ends, and each used-up period doubles the next one. So the attacker can keep new
-//! addresses out, but cannot find a code.
+//! The limit per source alone would not stop an attacker with many addresses. When the codes of all sources are used up, only addresses that
+//! joined a room before can join until one is available again. So the attacker can keep new addresses out, but cannot find a code.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -10,49 +9,45 @@ use std::time::Duration;
 
 use crate::control_surface_events::ROOM_CODE_DIGITS;
 use jamjam_core::address::source_network;
-use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
+use jamjam_core::rate_limit::{Gcra, KeyedGcra, RequestRate};
 use jamjam_core::time::Time;
 
-/// Length of a period. It starts with the first wrong code after the previous period.
-const PERIOD: Duration = Duration::from_secs(15 * 60);
+/// Maximum number of wrong codes per source: 100 at once, and then one per two minutes, so that one address does not use up those of all.
+pub const WRONG_CODE_RATE: RequestRate = RequestRate { count: 100, period: Duration::from_secs(100 * 120) };
 
-/// Maximum number of wrong codes per source and period.
-const MAX_WRONG_CODES_PER_SOURCE: u32 = 100;
+/// Maximum number of wrong codes per known source while those of all sources are used up.
+const KNOWN_SOURCE_RATE: RequestRate = RequestRate { count: 5, period: Duration::from_secs(15 * 60) };
 
-/// Maximum number of wrong codes per known source and period, if its codes are to be checked after the budget is used up.
-const MAX_WRONG_CODES_PER_KNOWN_SOURCE: u32 = 5;
+/// Maximum number of wrong codes of all sources: 200 at once, and then one per minute.
+pub const ALL_WRONG_CODES_RATE: RequestRate = RequestRate { count: 200, period: Duration::from_secs(200 * 60) };
 
-/// Maximum number of wrong codes of all sources in one period.
-const MAX_WRONG_CODES: usize = 200;
-
-/// Maximum factor by which a period is longer than [`PERIOD`].
-const MAX_BACKOFF: u32 = 16;
+/// How long a wrong code is remembered, which a client that sends it again does not guess.
+const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// Maximum number of sources whose wrong codes are counted, of sources that are known, and of wrong codes that are remembered.
 const MAX_SOURCES: usize = 4_096;
 
 /// Counts wrong room codes.
 pub(super) struct CodeGuesses {
-    per_source: WindowLimiter,
-    per_known_source: WindowLimiter,
-    period_end: Time,
-    /// The factor by which the current period is longer than [`PERIOD`].
-    backoff: u32,
-    /// The wrong codes of the current period. A code that a client sends again and again is counted once.
+    per_source: KeyedGcra<IpAddr>,
+    per_known_source: KeyedGcra<IpAddr>,
+    of_all: KeyedGcra<()>,
+    /// Wrong codes, until `forget_at`.
     counted: HashSet<(IpAddr, String)>,
+    forget_at: Time,
     /// When each known source joined last.
     known_sources: HashMap<IpAddr, Time>,
 }
 
 impl Default for CodeGuesses {
     fn default() -> Self {
-        let limiter = |count| WindowLimiter::new(WindowLimit { count, period: PERIOD }, MAX_SOURCES);
+        let per_source = |rate| KeyedGcra::new(Gcra::with_request_rate(rate), MAX_SOURCES);
         Self {
-            per_source: limiter(MAX_WRONG_CODES_PER_SOURCE),
-            per_known_source: limiter(MAX_WRONG_CODES_PER_KNOWN_SOURCE),
-            period_end: Time::ZERO,
-            backoff: 1,
+            per_source: per_source(WRONG_CODE_RATE),
+            per_known_source: per_source(KNOWN_SOURCE_RATE),
+            of_all: KeyedGcra::new(Gcra::with_request_rate(ALL_WRONG_CODES_RATE), 1),
             counted: HashSet::new(),
+            forget_at: Time::ZERO,
             known_sources: HashMap::new(),
         }
     }
@@ -60,44 +55,41 @@ impl Default for CodeGuesses {
 
 impl CodeGuesses {
     /// Whether a code of `source` may be checked. `Err` is the reason why it is rejected without a check.
-    pub(super) fn may_check(&mut self, now: Time, source: IpAddr) -> Result<(), &'static str> {
-        if self.per_source.retry_after(now, source).is_some() {
+    pub(super) fn may_check(&self, now: Time, source: IpAddr) -> Result<(), &'static str> {
+        let source = source_network(source);
+        if !self.per_source.wait(now, source).is_zero() {
             return Err("too many wrong codes from this address");
         }
-        let is_used_up = now < self.period_end && self.counted.len() >= MAX_WRONG_CODES;
-        let is_known = self.known_sources.contains_key(&source_network(source));
-        if is_used_up && (!is_known || self.per_known_source.retry_after(now, source).is_some()) {
+        let is_known = self.known_sources.contains_key(&source);
+        let may_use_own = is_known && self.per_known_source.wait(now, source).is_zero();
+        if !(self.of_all.wait(now, ()).is_zero() || may_use_own) {
             return Err("too many wrong codes from all addresses");
         }
         Ok(())
     }
 
-    /// Counts a wrong code of `source`, unless this reveals nothing about the codes of open rooms. Returns true if it used up the budget
-    /// of all sources.
+    /// Counts a wrong code of `source`, unless this reveals nothing about the codes of open rooms. Returns true if it used up those of all
+    /// sources.
     pub(super) fn on_wrong_code(&mut self, now: Time, source: IpAddr, code: &str) -> bool {
         if !ROOM_CODE_DIGITS.contains(&code.len()) {
             return false;
         }
-        if now >= self.period_end {
-            let was_used_up = self.counted.len() >= MAX_WRONG_CODES;
-            // A pause as long as the previous period ends the back-off.
-            let is_soon = now < self.period_end + PERIOD * self.backoff;
-            self.backoff = if was_used_up && is_soon { (2 * self.backoff).min(MAX_BACKOFF) } else { 1 };
-            self.period_end = now + PERIOD * self.backoff;
+        if now >= self.forget_at {
             self.counted.clear();
+            self.forget_at = now + REMEMBERED;
         }
-        let wrong_code = (source_network(source), code.to_owned());
-        if self.counted.contains(&wrong_code) {
+        let source = source_network(source);
+        if self.counted.contains(&(source, code.to_owned())) {
             return false;
         }
         if self.counted.len() < MAX_SOURCES {
-            self.counted.insert(wrong_code);
+            self.counted.insert((source, code.to_owned()));
         }
-        // If the limit of the source is reached, a further wrong code is not counted.
+        // A wrong code above a limit is not counted.
         for limiter in [&mut self.per_source, &mut self.per_known_source] {
-            let _ = limiter.check(now, source);
+            let _ = limiter.try_charge(now, source);
         }
-        self.counted.len() == MAX_WRONG_CODES
+        self.of_all.try_charge(now, ()).is_ok() && !self.of_all.wait(now, ()).is_zero()
     }
 
     /// Records a source that knows the code of a room.
@@ -150,11 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_cannot_check_more_codes_than_the_budget() {
-        // Periods of 15, 30, 60, 120, 240, 240 and 240 minutes begin within 720 minutes.
-        assert_eq!((checked_codes(1, 720), checked_codes(1_000, 720)), (4_800, 1_400));
-        // Two addresses use up the budget, too.
-        assert_eq!(checked_codes(2, 720), 1_400);
+    fn many_addresses_cannot_check_more_codes_than_the_budget_and_one_leaves_some_of_it() {
+        // 200 codes, and one per minute of twelve hours; for one address half as many.
+        assert_eq!([1, 2, 1_000].map(|sources| checked_codes(sources, 720)), [459, 918, 919]);
     }
 
     #[test]
@@ -169,7 +159,7 @@ mod tests {
         assert_eq!(guesses.may_check(now, source(7)), Ok(()));
         guesses.on_wrong_code(now, source(7), &code(4));
         assert_eq!(guesses.may_check(now, source(7)), used_up);
-        assert_eq!(guesses.may_check(now + PERIOD, source(8)), Ok(()));
+        assert_eq!(guesses.may_check(now + Duration::from_secs(60), source(8)), Ok(()));
     }
 
     #[test]
@@ -183,20 +173,6 @@ mod tests {
         }
         assert_eq!(guesses.counted.len(), 1);
         assert_eq!(use_up(&mut guesses, now), 199);
-    }
-
-    #[test]
-    fn backoff_ends_after_a_quiet_period() {
-        let mut guesses = CodeGuesses::default();
-        let mut use_up_at = |minute: u64| {
-            let now = Time::from_millis(minute * MINUTE);
-            use_up(&mut guesses, now);
-            let until = (1..=240).find(|minute| guesses.may_check(now + PERIOD / 15 * *minute, source(9_999)).is_ok());
-            until.expect("the period ends")
-        };
-        assert_eq!((use_up_at(0), use_up_at(15), use_up_at(45)), (15, 30, 60));
-        // The third period ended at minute 105, and the pause until minute 165 is as long.
-        assert_eq!(use_up_at(165), 15);
     }
 
     #[test]

@@ -13,14 +13,18 @@ use crate::json::{MessageError, message_type, unsupported};
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum ClientMessage<'a> {
     /// Joins the room with this code. A connection in another room leaves that room first.
+    #[schema(example = json!({"type": "join", "room_code": "4711"}))]
     Join(#[schema(inline)] JoinMessage<'a>),
     /// Sets a parameter of the program. The other clients of the room receive an `update`.
+    #[schema(example = json!({"type": "param", "param": "freq", "value": 0.75}))]
     Param(#[schema(inline)] ParamMessage<'a>),
     /// Reports a momentary event, which is not stored. The program receives the event and its `at` immediately.
+    #[schema(example = json!({"type": "trigger", "name": "start"}))]
     Trigger(#[schema(inline)] TriggerMessage<'a>),
     /// Requests all parameters.
     Sync,
     /// Requests the server's time, for example to synchronize a clock.
+    #[schema(example = json!({"type": "ping", "client_time": 1_795_186_940_769_000_u64}))]
     Ping(#[schema(inline)] PingMessage<'a>),
     /// Leaves the room. The server then closes the connection.
     Leave,
@@ -86,11 +90,16 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
-/// A message from the server. Times are in microseconds since the Unix epoch.
+/// Messages of phones and web pages that set parameters of a program. The operator or the program creates the room. `/ws` is equivalent to
+/// `/`. The first message selects the dialect. Before `join`, the server accepts only `join`, `ping` and `leave`. The server ignores invalid
+/// messages.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum ServerMessage<'a> {
     /// The client has joined the room.
+    #[schema(example = json!({
+        "type": "welcome", "node_id": "69043ffa-0f20-473a-b977-27525b15a135", "server_time": 1_795_186_940_769_000_u64
+    }))]
     Welcome {
         /// The client's id in the room: a UUID.
         node_id: &'a str,
@@ -98,11 +107,13 @@ pub(crate) enum ServerMessage<'a> {
         server_time: u64,
     },
     /// The reply to `sync`: all parameters of the room, sorted by name.
+    #[schema(example = json!({"type": "state", "params": [{"name": "freq", "value": 0.75, "min": 0.0, "max": 1.0}]}))]
     State {
         /// The parameters that a client or the program has set.
         params: Vec<ParameterState<'a>>,
     },
     /// Another client or the program has set a parameter.
+    #[schema(example = json!({"type": "update", "param": "freq", "value": 0.75}))]
     Update {
         /// The name of the parameter.
         param: &'a str,
@@ -110,12 +121,16 @@ pub(crate) enum ServerMessage<'a> {
         value: f32,
     },
     /// Data for a display, such as levels, from the program.
+    #[schema(example = json!({"type": "visualization", "data": [0.5, 0.25]}))]
     Visualization {
         /// The values.
         #[schema(value_type = Vec<f32>)]
         data: &'a [f32],
     },
     /// The reply to `ping`.
+    #[schema(example = json!({
+        "type": "pong", "client_time": 1_795_186_940_769_000_u64, "server_time": 1_795_186_940_769_000_u64
+    }))]
     Pong {
         /// The client's time exactly as the client wrote it.
         #[schema(value_type = f64)]
@@ -124,6 +139,7 @@ pub(crate) enum ServerMessage<'a> {
         server_time: u64,
     },
     /// A request was rejected. The connection stays open.
+    #[schema(example = json!({"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"}))]
     Error {
         /// The reason for programs: `INVALID_ROOM`, `ROOM_FULL`, `RATE_LIMITED` or `TOO_MANY_PARAMETERS`, or with `--strict`
         /// `INVALID_MESSAGE`.

@@ -7,14 +7,15 @@ mod guesses;
 pub(super) mod messages;
 pub(super) mod room;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use guesses::CodeGuesses;
+pub use guesses::{ALL_WRONG_CODES_RATE, WRONG_CODE_RATE};
 use messages::{ClientMessage, PingMessage, ServerMessage};
 use room::{ControlSurfaceMember, ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
-use super::connection_context::ConnectionContext;
+use super::call::Call;
 use super::dialect::Dialect;
 use super::json::MessageError;
 use super::lock::lock;
@@ -32,7 +33,7 @@ pub(super) const INVALID_ROOM: ServerMessage<'static> =
 #[derive(Default)]
 pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: Rooms<ControlSurfaceRoom>,
-    pub(super) ranges: Mutex<Arc<Ranges>>,
+    pub(super) ranges: Mutex<Ranges>,
     guesses: Mutex<CodeGuesses>,
 }
 
@@ -44,53 +45,50 @@ pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
 
 impl ControlSurfaceDialect {
     /// Handles a message.
-    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
-        let bytes = text.len();
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         match ClientMessage::parse(text)? {
-            ClientMessage::Join(message) => self.join(ctx, &message.room_code, bytes),
+            ClientMessage::Join(message) => self.join(call, &message.room_code),
             ClientMessage::Ping(PingMessage { client_time }) => {
                 if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
                     return Err(MessageError::ignored("client_time is not a number"));
                 }
-                let server_time = ctx.now.unix_us();
-                ctx.reply(&ServerMessage::Pong { client_time, server_time });
+                let server_time = call.now.unix_us();
+                call.reply(&ServerMessage::Pong { client_time, server_time });
                 Ok(())
             }
             // Without a room, nothing can be left.
-            ClientMessage::Leave if !self.rooms.is_member(ctx.conn) => {
-                ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
+            ClientMessage::Leave if !self.rooms.is_member(call.sender.conn) => {
+                call.close(call.sender.conn, CloseCode::NORMAL_CLOSURE, "");
                 Ok(())
             }
             message => {
-                let ranges = Arc::clone(&lock(&self.ranges));
-                let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes, &ranges));
+                let called = self.rooms.call_own(call, |room, call| room.on_message(call, message, &self.ranges));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
     }
 
-    fn join(&self, ctx: &mut ConnectionContext<'_>, room_code: &str, bytes: usize) -> Result<(), MessageError> {
-        let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
+    fn join(&self, call: &mut Call<'_>, room_code: &str) -> Result<(), MessageError> {
+        let (now, from) = (call.now.monotonic, call.sender.source);
         let checked = lock(&self.guesses).may_check(now, from);
-        let has_synced = self.rooms.read(|directory| directory.room_of(conn), |room| room.has_synced(conn));
-        let has_synced = has_synced.unwrap_or(false);
-        let member = ControlSurfaceMember { node_id: lock(&ctx.state.ids).uuid(), has_synced };
+        let member = ControlSurfaceMember { node_id: lock(&call.server.ids).uuid() };
         let find = |directory: &mut Directory<_>| directory.find(room_code).filter(|_| checked.is_ok());
-        let Some(joined) = self.rooms.change_room(ctx, find, |room, call| room.enter(call, member, bytes)) else {
+        let Some(joined) = self.rooms.change_room(call, find, |room, call| room.enter(call, member)) else {
             if checked.is_err() {
-                ctx.count(|counters| counters.codes_not_checked += 1);
+                call.effects.counters.codes_not_checked += 1;
             } else if !self.rooms.directory().was_closed(room_code)
                 && lock(&self.guesses).on_wrong_code(now, from, room_code)
             {
                 warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
             }
             // The reply does not show whether the code was checked.
-            ctx.reply(&INVALID_ROOM);
-            if ctx.count_failed_guess() {
-                self.rooms.call_own(ctx, |room, call| room.roster.leave(call, call.conn, "too many wrong codes"));
-                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
+            call.reply(&INVALID_ROOM);
+            if call.count_failed_guess() {
+                self.rooms
+                    .call_own(call, |room, call| room.roster.leave(call, call.sender.conn, "too many wrong codes"));
+                call.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
             } else {
-                ctx.count(|counters| counters.requests_rejected += 1);
+                call.effects.counters.requests_rejected += 1;
             }
             return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
         };

@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tracing::info;
 
 use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
-use crate::connection_context::MAX_LIST_DEBT;
+use crate::call::{Call, Effect, MAX_LIST_DEBT};
 use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
 };
 use crate::dialect::Dialect;
-use crate::event_sink::ConnId;
 use crate::json::{MessageError, to_json};
-use crate::room::{
-    CHANGED_ROOM, ConnectionClose, Effect, LEFT_ROOM, MemberData, MemberInfo, Room, RoomCall, Roster, UPDATE_KEY_BITS,
-};
+use crate::lock::lock;
+use crate::room::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, MemberData, MemberInfo, Room, Roster};
+use crate::send_queue::UpdateKey;
+use crate::server::ConnId;
 use crate::timers::Timers;
 use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
@@ -35,9 +35,6 @@ const RATE_LIMITED: ServerMessage<'static> =
 /// The reply to a new parameter above a limit.
 const TOO_MANY_PARAMETERS: ServerMessage<'static> =
     ServerMessage::Error { code: "TOO_MANY_PARAMETERS", message: "Too many parameters" };
-
-/// In rooms with at most this number of parameters, the first `sync` of a connection never fails.
-const MAX_EXEMPT_PARAMETERS: usize = 256;
 
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
@@ -61,8 +58,6 @@ pub(crate) struct ControlSurfaceRoom {
 /// The data of a member.
 pub(crate) struct ControlSurfaceMember {
     pub(super) node_id: String,
-    /// Whether the connection has sent `sync`.
-    pub(super) has_synced: bool,
 }
 
 impl MemberData for ControlSurfaceMember {
@@ -91,12 +86,12 @@ impl Room for ControlSurfaceRoom {
         &mut self.roster
     }
 
-    fn leave(&mut self, call: &mut RoomCall<'_>, close: &ConnectionClose<'_>) {
-        self.roster.leave(call, call.conn, &close.leave_reason());
+    fn leave(&mut self, call: &mut Call<'_>, close: &ConnectionClose<'_>) {
+        self.roster.leave(call, call.sender.conn, &close.leave_reason());
     }
 
     /// The members receive `closed`, as after every close of a room of this dialect.
-    fn close(&mut self, call: &mut RoomCall<'_>) {
+    fn close(&mut self, call: &mut Call<'_>) {
         self.close_with(call, "closed by the operator");
     }
 
@@ -108,7 +103,7 @@ impl Room for ControlSurfaceRoom {
         Some(self.scheduled.next_deadline().map_or(self.expires, |next| next.min(self.expires)))
     }
 
-    fn on_deadline(&mut self, call: &mut RoomCall<'_>) {
+    fn on_deadline(&mut self, call: &mut Call<'_>) {
         let Some(ScheduledUpdate { sender, name, value }) =
             self.scheduled.pop_due(call.now.monotonic.min(self.expires))
         else {
@@ -132,63 +127,42 @@ impl ControlSurfaceRoom {
         Self { roster, parameters, scheduled, max_members, expires, expires_ms, is_closed: false }
     }
 
-    /// Whether this member has sent `sync`, here or in an earlier room.
-    pub(super) fn has_synced(&self, conn: ConnId) -> bool {
-        self.roster.find(conn).is_some_and(|member| member.data.has_synced)
-    }
-
-    /// Adds a member, whose message has `bytes` bytes. One that joins the same room again is not counted twice.
-    pub(super) fn enter(
-        &mut self,
-        call: &mut RoomCall<'_>,
-        member: ControlSurfaceMember,
-        bytes: usize,
-    ) -> Result<(), MessageError> {
-        if self.roster.others(call.conn).count() >= self.max_members {
+    /// Adds a member. One that joins the same room again is not counted twice.
+    pub(super) fn enter(&mut self, call: &mut Call<'_>, member: ControlSurfaceMember) -> Result<(), MessageError> {
+        if self.roster.others(call.sender.conn).count() >= self.max_members {
             call.effects.counters.add_limited();
             call.reply(&ROOM_FULL);
             return Err(MessageError::Rejected("the room is full"));
         }
-        self.roster.leave(call, call.conn, CHANGED_ROOM);
+        self.roster.leave(call, call.sender.conn, CHANGED_ROOM);
         call.reply(&ServerMessage::Welcome { node_id: &member.node_id, server_time: call.now.unix_us() });
         self.roster.join(call, member, false);
-        self.roster.log_message("join", call.conn, 0, bytes);
         Ok(())
     }
 
-    /// Handles a message of `bytes` bytes from a member, except `join`.
+    /// Handles a message from a member, except `join`.
     pub(super) fn on_message(
         &mut self,
-        call: &mut RoomCall<'_>,
+        call: &mut Call<'_>,
         message: ClientMessage<'_>,
-        bytes: usize,
-        ranges: &Arc<Ranges>,
+        ranges: &Mutex<Ranges>,
     ) -> Result<(), MessageError> {
-        let conn = call.conn;
+        let conn = call.sender.conn;
         match message {
-            ClientMessage::Param(message) => {
-                let receivers = self.set_param(call, &message)?;
-                self.roster.log_message("param", conn, receivers, bytes);
-            }
+            ClientMessage::Param(message) => self.set_param(call, &message)?,
             ClientMessage::Trigger(TriggerMessage { name, at }) => {
                 check_name_length(&name)?;
                 self.emit_event(call, &name, None, at);
-                self.roster.log_message("trigger", conn, 0, bytes);
             }
             ClientMessage::Sync => {
-                let member = self.roster.find_mut(conn).ok_or(MessageError::NOT_IN_ROOM)?;
-                let is_first = !std::mem::replace(&mut member.data.has_synced, true);
-                // Many clients behind one address may connect at the same time.
-                let is_exempt = is_first && self.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
-                if !call.state.may_request(call.now, call.source, MAX_LIST_DEBT) && !is_exempt {
+                if !call.may_request(MAX_LIST_DEBT) {
                     call.effects.counters.add_limited();
                     call.reply(&RATE_LIMITED);
                     return Err(MessageError::TOO_MANY_REQUESTS);
                 }
-                call.send_requested([conn], || self.parameters.state_json(ranges).to_owned());
+                call.send_requested([conn], || to_json(&self.parameters.state(&lock(ranges))));
             }
             ClientMessage::Leave => {
-                self.roster.log_message("leave", conn, 0, bytes);
                 self.roster.leave(call, conn, LEFT_ROOM);
                 call.close(conn, CloseCode::NORMAL_CLOSURE, "");
             }
@@ -197,12 +171,12 @@ impl ControlSurfaceRoom {
         Ok(())
     }
 
-    /// Sets a parameter, or schedules the update. Returns the number of receivers so far.
-    fn set_param(&mut self, call: &mut RoomCall<'_>, message: &ParamMessage<'_>) -> Result<usize, MessageError> {
+    /// Sets a parameter, or schedules the update.
+    fn set_param(&mut self, call: &mut Call<'_>, message: &ParamMessage<'_>) -> Result<(), MessageError> {
         let ParamMessage { name, value, at } = message;
         check_name_length(name)?;
-        let sender = (call.conn, call.source);
-        if let Err(reason) = self.parameters.check_capacity(name, Some(call.source)) {
+        let sender = (call.sender.conn, call.sender.source);
+        if let Err(reason) = self.parameters.check_capacity(name, Some(call.sender.source)) {
             return reject_parameter(call, reason);
         }
         let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(call.now.unix_us())));
@@ -216,15 +190,15 @@ impl ControlSurfaceRoom {
         self.emit_event(call, name, Some(*value), *at);
         if ahead.is_none() {
             let stored = self.store_and_broadcast(call, Some(sender), name, *value);
-            return stored.or_else(|reason| reject_parameter(call, reason));
+            return stored.map(drop).or_else(|reason| reject_parameter(call, reason));
         }
-        Ok(0)
+        Ok(())
     }
 
     /// Reports an action of a member as a [`ControlSurfaceEvent`]: a trigger if there is no `value`. The time `at` is truncated to whole
     /// microseconds.
-    fn emit_event(&self, call: &mut RoomCall<'_>, name: &str, value: Option<f32>, at: Option<f64>) {
-        let Some(member) = self.roster.find(call.conn) else { return };
+    fn emit_event(&self, call: &mut Call<'_>, name: &str, value: Option<f32>, at: Option<f64>) {
+        let Some(member) = self.roster.find(call.sender.conn) else { return };
         // All strings fit: the lengths of codes and names are checked, and the node id is a UUID.
         let (room, node_id) = (InlineStr::new(self.roster.name()), InlineStr::new(&member.data.node_id));
         let (Some(room), Some(node_id), Some(name)) = (room, node_id, InlineStr::new(name)) else { return };
@@ -239,41 +213,40 @@ impl ControlSurfaceRoom {
     /// number of receivers.
     pub(crate) fn store_and_broadcast(
         &mut self,
-        call: &mut RoomCall<'_>,
+        call: &mut Call<'_>,
         sender: Option<(ConnId, IpAddr)>,
         name: &str,
         value: f32,
     ) -> Result<usize, &'static str> {
         let memory = if sender.is_some() && !self.parameters.by_name.contains_key(name) {
-            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-            Some(call.sink.take_memory(bytes).ok_or("half of the memory is used, or the share of this address")?)
+            Some(
+                call.take_memory(3 * name.len() + PARAMETER_BYTES)
+                    .ok_or("half of the memory is used, or the share of this address")?,
+            )
         } else {
             None
         };
         let index = self.parameters.set(name, value, sender.map(|(_, source)| source), memory)?;
         let others = self.roster.connections().filter(|conn| sender.is_none_or(|(sender, _)| sender != *conn));
         let text = || to_json(&ServerMessage::Update { param: name, value });
-        Ok(call.send_with(others, text, Some(self.roster.key.update_key(index)), false))
+        Ok(call.send_with(others, text, Some(UpdateKey(index as u16)), false))
     }
 
     /// Removes all parameters and scheduled updates. Returns the number of parameters.
-    pub(crate) fn clear(&mut self, call: &mut RoomCall<'_>) -> usize {
+    pub(crate) fn clear(&mut self, call: &mut Call<'_>) -> usize {
         self.scheduled = Timers::default();
-        let receivers = call.send(self.roster.connections(), &ServerMessage::State { params: Vec::new() });
-        self.roster.log("clear", None, receivers, 0);
+        call.send(self.roster.connections(), &ServerMessage::State { params: Vec::new() });
         self.parameters.clear()
     }
 
     /// Sends a visualization to all members. Returns their number.
-    pub(crate) fn visualize(&self, call: &mut RoomCall<'_>, text: &str) -> usize {
-        let key = self.roster.key.update_key(0);
-        let receivers = call.send_with(self.roster.connections(), || text.to_owned(), Some(key), false);
-        self.roster.log("visualization", None, receivers, text.len());
-        receivers
+    pub(crate) fn visualize(&self, call: &mut Call<'_>, text: &str) -> usize {
+        // The keys of parameters begin with 1.
+        call.send_with(self.roster.connections(), || text.to_owned(), Some(UpdateKey(0)), false)
     }
 
     /// Closes the room and the connections of its members. Only the log contains `reason`.
-    pub(crate) fn close_with(&mut self, call: &mut RoomCall<'_>, reason: &str) {
+    pub(crate) fn close_with(&mut self, call: &mut Call<'_>, reason: &str) {
         let members = call.send(self.roster.connections(), &ServerMessage::Closed);
         self.roster.close(call, CloseCode::NORMAL_CLOSURE, "Room closed", "room closed");
         self.is_closed = true;
@@ -282,7 +255,7 @@ impl ControlSurfaceRoom {
     }
 }
 
-fn reject_parameter<T>(call: &mut RoomCall<'_>, reason: &'static str) -> Result<T, MessageError> {
+fn reject_parameter<T>(call: &mut Call<'_>, reason: &'static str) -> Result<T, MessageError> {
     call.effects.counters.parameters_rejected += 1;
     call.reply(&TOO_MANY_PARAMETERS);
     Err(MessageError::Rejected(reason))
@@ -300,7 +273,6 @@ pub(crate) fn is_name_too_long(name: &str) -> bool {
 
 /// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
 pub(crate) const MAX_PARAMETERS: usize = 4_096;
-const _: () = assert!(MAX_PARAMETERS < 1 << UPDATE_KEY_BITS, "an index of a parameter needs more bits");
 
 /// Maximum number of parameters in one room that members from one address (IPv6: one /64) have created.
 const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
@@ -312,8 +284,7 @@ pub(crate) type Ranges = BTreeMap<String, (f32, f32)>;
 const DEFAULT_RANGE: (f32, f32) = (0.0, 1.0);
 
 /// Why a new parameter is rejected.
-const TOO_MANY_IN_ROOM: &str = "the room has the maximum number of parameters";
-const TOO_MANY_FROM_ADDRESS: &str = "this address has created its share of the parameters";
+const NO_SPACE: &str = "the room has the maximum number of parameters, or this address has created its share";
 
 /// A parameter of a room.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -331,9 +302,6 @@ struct ParameterValues {
     created_by: HashMap<IpAddr, usize>,
     /// The memory of what members have created.
     memory: Vec<MemoryPermit>,
-    /// The `state` message, with the ranges in it, until a parameter changes. A large one takes milliseconds to write, for which all other
-    /// rooms wait on one core.
-    cached_state: Option<(Arc<Ranges>, String)>,
 }
 
 /// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
@@ -342,17 +310,10 @@ const PARAMETER_BYTES: usize = 256;
 impl ParameterValues {
     /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
     fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), &'static str> {
-        if self.by_name.contains_key(name) {
-            return Ok(());
-        }
-        if self.by_name.len() >= MAX_PARAMETERS {
-            return Err(TOO_MANY_IN_ROOM);
-        }
         let created = source.and_then(|source| self.created_by.get(&source_network(source)));
-        if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
-            return Err(TOO_MANY_FROM_ADDRESS);
-        }
-        Ok(())
+        let has_space =
+            self.by_name.len() < MAX_PARAMETERS && created.is_none_or(|created| *created < MAX_PARAMETERS_PER_ADDRESS);
+        if has_space || self.by_name.contains_key(name) { Ok(()) } else { Err(NO_SPACE) }
     }
 
     /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index. A new parameter holds `memory`.
@@ -364,7 +325,6 @@ impl ParameterValues {
         memory: Option<MemoryPermit>,
     ) -> Result<usize, &'static str> {
         self.check_capacity(name, source)?;
-        self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
             parameter.value = value;
             return Ok(parameter.index);
@@ -383,41 +343,15 @@ impl ParameterValues {
     fn clear(&mut self) -> usize {
         self.created_by.clear();
         self.memory.clear();
-        self.cached_state = None;
         std::mem::take(&mut self.by_name).len()
     }
 
-    /// The `state` message. Declared ranges are replaced, not changed, while they are cached.
-    fn state_json(&mut self, ranges: &Arc<Ranges>) -> &str {
-        self.cached_state.take_if(|(cached, _)| !Arc::ptr_eq(cached, ranges));
-        let (_, text) = self.cached_state.get_or_insert_with(|| {
-            let params = self.by_name.iter().map(|(name, parameter)| {
-                let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
-                ParameterState { name, value: parameter.value, min, max }
-            });
-            (Arc::clone(ranges), to_json(&ServerMessage::State { params: params.collect() }))
+    /// The `state` message.
+    fn state(&self, ranges: &Ranges) -> ServerMessage<'_> {
+        let params = self.by_name.iter().map(|(name, parameter)| {
+            let (min, max) = ranges.get(name).copied().unwrap_or(DEFAULT_RANGE);
+            ParameterState { name, value: parameter.value, min, max }
         });
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_is_written_again_after_each_change() {
-        let (mut parameters, mut ranges) = (ParameterValues::default(), Arc::<Ranges>::default());
-        let state = |params: &str| format!(r#"{{"type":"state","params":[{params}]}}"#);
-        assert_eq!(parameters.state_json(&ranges), state(""));
-        assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
-        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":0.0,"max":1.0}"#));
-        // Past `set`, the kept text remains.
-        parameters.by_name.values_mut().for_each(|parameter| parameter.value = 3.0);
-        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":1.0,"min":0.0,"max":1.0}"#));
-        Arc::make_mut(&mut ranges).insert("a".to_owned(), (-1.0, 2.0));
-        assert_eq!(parameters.state_json(&ranges), state(r#"{"name":"a","value":3.0,"min":-1.0,"max":2.0}"#));
-        assert_eq!(parameters.clear(), 1);
-        assert_eq!(parameters.state_json(&ranges), state(""));
+        ServerMessage::State { params: params.collect() }
     }
 }

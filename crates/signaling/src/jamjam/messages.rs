@@ -7,13 +7,10 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::json::{MessageError, integer, message_type, null_as_default, optional_integer, unsupported};
-
-/// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
-const MAX_ADDRESS_BYTES: usize = 256;
 
 /// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
 const MAX_USED_CANDIDATES: usize = 64;
@@ -26,6 +23,10 @@ pub(crate) const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
 #[serde(tag = "type", content = "data")]
 pub enum ClientMessage {
     /// Creates a room with the client as its first member.
+    #[schema(example = json!({"type": "CreateRoom", "data": {
+        "room_name": "Thursday jam", "password": null, "peer_name": "Ann",
+        "link_key": "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4=", "features": ["peer_message"]
+    }}))]
     CreateRoom {
         /// Display name of the room.
         room_name: String,
@@ -42,6 +43,7 @@ pub enum ClientMessage {
         features: Vec<String>,
     },
     /// Joins a room.
+    #[schema(example = json!({"type": "JoinRoom", "data": {"room_id": "1a2b3c4d", "password": null, "peer_name": "Bob"}}))]
     JoinRoom {
         /// The room's id or invite code.
         room_id: String,
@@ -60,6 +62,10 @@ pub enum ClientMessage {
     /// Leaves the room.
     LeaveRoom,
     /// Publishes the addresses of the client to the other members.
+    #[schema(example = json!({"type": "UpdatePeerInfo", "data": {
+        "candidates": [{"address": "192.168.1.5:5000", "candidate_type": "Host", "priority": HOST_PRIORITY}],
+        "public_addr": "203.0.113.9:5000", "local_addr": null
+    }}))]
     UpdatePeerInfo {
         /// Candidate addresses. An empty list keeps the previous candidates.
         #[serde(default, deserialize_with = "null_as_default")]
@@ -75,16 +81,25 @@ pub enum ClientMessage {
     /// Requests the list of rooms.
     ListRooms,
     /// Sends a chat message to the other members. On `/v1/signaling`, the sender receives it too.
+    #[schema(example = json!({"type": "ChatMessage", "data": example_chat_message()}))]
     ChatMessage(ChatMessage),
     /// Sends data of the app to members that support `peer_message`. If there is no such member, the message has no effect.
+    #[schema(example = json!({"type": "PeerMessage", "data": {
+        "to": "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02", "body": {"tempo": 120}
+    }}))]
     PeerMessage(PeerMessage),
 }
 
-/// A message from a server.
+/// Messages of the jamjam app, whose clients create, list and join rooms, and exchange addresses and chat messages. `/ws` is equivalent to
+/// `/`: the first message selects the dialect. Newer clients connect to `/v1/signaling`, and only they receive the fields for newer clients.
+/// The server sends nothing before the first message, and ignores invalid messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum ServerMessage {
     /// The room was created.
+    #[schema(example = json!({"type": "RoomCreated", "data": {
+        "room_id": "1a2b3c4d", "peer_id": "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01", "invite_code": "ABC234XYZ"
+    }}))]
     RoomCreated {
         /// The room's id: eight lower-case hexadecimal digits.
         room_id: String,
@@ -97,6 +112,10 @@ pub enum ServerMessage {
         invite_code_6: Option<String>,
     },
     /// The client has joined the room.
+    #[schema(example = json!({"type": "RoomJoined", "data": {
+        "room_id": "1a2b3c4d", "peer_id": "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02", "invite_code": "ABC234XYZ",
+        "peers": [example_peer()]
+    }}))]
     RoomJoined {
         /// The room's id, even if the client sent the invite code.
         room_id: String,
@@ -113,35 +132,64 @@ pub enum ServerMessage {
         peers: Vec<Peer>,
     },
     /// Another client joined.
+    #[schema(example = json!({"type": "PeerJoined", "data": {"peer": example_peer()}}))]
     PeerJoined {
         /// The new member.
         peer: Peer,
     },
     /// A member published new addresses.
+    #[schema(example = json!({"type": "PeerUpdated", "data": {"peer": example_peer()}}))]
     PeerUpdated {
         /// The member.
         peer: Peer,
     },
     /// A member left.
+    #[schema(example = json!({"type": "PeerLeft", "data": {"peer_id": "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02"}}))]
     PeerLeft {
         /// The member's id.
         peer_id: String,
     },
     /// The open rooms.
+    #[schema(example = json!({"type": "RoomList", "data": {"rooms": [{
+        "id": "1a2b3c4d", "name": "Thursday jam", "peer_count": 1, "max_peers": 10, "has_password": false,
+        "invite_code": "ABC234XYZ", "test_room": false
+    }]}}))]
     RoomList {
         /// The test rooms, then the others, each in the order of creation.
         #[serde(deserialize_with = "null_as_default")]
         rooms: Vec<RoomInfo>,
     },
     /// A chat message from a member.
+    #[schema(example = json!({"type": "ChatMessage", "data": example_chat_message()}))]
     ChatMessage(ChatMessage),
     /// Data that the app of a member sends; only on `/v1/signaling`.
+    #[schema(example = json!({"type": "PeerMessage", "data": {
+        "to": "c9f0f895-fb98-4b91-a6b5-7d2e8c3f4a02", "from": "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01", "from_name": "Ann",
+        "body": {"tempo": 120}
+    }}))]
     PeerMessage(PeerMessage),
     /// A request was rejected.
+    #[schema(example = json!({"type": "Error", "data": {"message": "Room not found"}}))]
     Error {
         /// The reason.
         message: String,
     },
+}
+
+fn example_chat_message() -> Value {
+    json!({
+        "sender_id": "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01", "sender_name": "Ann",
+        "content": "From the second verse on", "timestamp": 1_795_158_236
+    })
+}
+
+fn example_peer() -> Value {
+    json!({
+        "id": "8f14e45f-ceea-467f-a8d5-3c1d6a2b9e01", "name": "Ann",
+        "candidates": [{"address": "192.168.1.5:5000", "candidate_type": "Host", "priority": HOST_PRIORITY}],
+        "public_addr": "203.0.113.9:5000", "local_addr": null, "joined_at": 1_795_158_200,
+        "features": ["peer_message"], "link_key": "wpv+vvwGqdhu+xjhU1PNSirMDH6kj2YhXhiG7UQ/qP4="
+    })
 }
 
 /// A chat message.
@@ -204,12 +252,6 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The member as older clients see it.
-    #[must_use]
-    pub(super) fn for_older_clients(self) -> Self {
-        Self { joined_at: None, features: Vec::new(), link_key: None, ..self }
-    }
-
     /// The addresses that identify one host: the candidates by descending priority, then the public address and the local address.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let mut candidates: Vec<&Candidate> = self.candidates.iter().collect();
@@ -283,23 +325,6 @@ pub(crate) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, M
         Ok("CreateRoom" | "JoinRoom") => {
             unsupported(&error).map_or_else(|| Err(error.into()), |reason| Ok(Err(reason)))
         }
-        _ if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
         _ => Err(error.into()),
-    })
-}
-
-/// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
-fn has_overlong_candidate(text: &str) -> bool {
-    #[derive(Deserialize)]
-    #[serde(tag = "type", content = "data")]
-    enum Message {
-        UpdatePeerInfo { candidates: Vec<CandidateText> },
-    }
-    #[derive(Deserialize)]
-    struct CandidateText {
-        address: String,
-    }
-    serde_json::from_str(text).is_ok_and(|Message::UpdatePeerInfo { candidates }| {
-        candidates.iter().any(|candidate| candidate.address.len() > MAX_ADDRESS_BYTES)
     })
 }

@@ -12,29 +12,28 @@ mod messages;
 mod owner;
 mod room;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use subtle::ConstantTimeEq;
-use tracing::debug;
 
-use super::connection_context::{ConnectionContext, MAX_LIST_DEBT};
-use super::counters::DialectCounters;
+use super::call::{Call, MAX_LIST_DEBT};
 use super::device::DeviceId;
-use super::dialect::Dialect;
+use super::hub_connections::ConnectionState;
 use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::room::{RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
+use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::link::parse_link_key;
 use jamjam_core::media_relay::MediaRooms;
-use jamjam_core::rate_limit::{WindowLimit, WindowLimiter};
+use jamjam_core::rate_limit::{Gcra, KeyedGcra, RequestRate};
 use jamjam_core::sanitize::truncate_bytes;
 use owner::{Owner, OwnerState};
-use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES};
+use room::{JamjamMember, JamjamRoom, MAX_PEERS_PER_ROOM, PEER_MESSAGE, ROOM_NAMES, ROOM_NOT_FOUND};
 
 pub(crate) use messages::HOST_PRIORITY;
 use messages::parse;
@@ -54,7 +53,7 @@ pub(super) const MESSAGE_TYPES: [&str; 6] =
     ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
 
 /// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
-const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
+pub const WRONG_PASSWORD_RATE: RequestRate = RequestRate { count: 100, period: Duration::from_secs(15 * 60) };
 
 /// Maximum number of sources whose wrong passwords are counted.
 const MAX_GUESSING_SOURCES: usize = 100_000;
@@ -71,12 +70,13 @@ pub(super) struct JamjamDialect {
     /// Relays the media of all rooms, if it is relayed.
     pub(super) media: Option<MediaRooms>,
     pub(super) severed: Mutex<Vec<Severed>>,
-    wrong_passwords: Mutex<WindowLimiter>,
+    wrong_passwords: Mutex<KeyedGcra<IpAddr>>,
 }
 
 impl Default for JamjamDialect {
     fn default() -> Self {
-        let wrong_passwords = Mutex::new(WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES));
+        let wrong_passwords = Gcra::with_request_rate(WRONG_PASSWORD_RATE);
+        let wrong_passwords = Mutex::new(KeyedGcra::new(wrong_passwords, MAX_GUESSING_SOURCES));
         let (rooms, media, severed) = <_>::default();
         Self { rooms, media, severed, wrong_passwords }
     }
@@ -84,28 +84,27 @@ impl Default for JamjamDialect {
 
 impl JamjamDialect {
     /// Handles a message.
-    pub(super) fn on_text(&self, ctx: &mut ConnectionContext<'_>, text: &str) -> Result<(), MessageError> {
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = match parse(text)? {
             Ok(message) => message,
-            Err(reason) => return reject(ctx, reason),
+            Err(reason) => return reject(call, reason),
         };
-        let bytes = text.len();
         if let ClientMessage::CreateRoom { peer_name, .. } | ClientMessage::JoinRoom { peer_name, .. } = &message
-            && self.is_severed(ctx.newer_client().1.as_ref(), Some(&truncate_bytes(peer_name.clone(), MAX_NAME_BYTES)))
+            && self.is_severed(client_of(call).1.as_ref(), Some(&truncate_bytes(peer_name.clone(), MAX_NAME_BYTES)))
         {
             let reason = "severed by the operator";
-            self.rooms.call_own(ctx, |room, call| room.leave_with(call, call.conn, reason));
-            ctx.close(ctx.conn, CloseCode::ABNORMAL_CLOSURE, reason);
+            self.rooms.call_own(call, |room, call| room.leave_with(call, call.sender.conn, reason));
+            call.close(call.sender.conn, CloseCode::ABNORMAL_CLOSURE, reason);
             // No fault of the client.
             return Ok(());
         }
         match &message {
             ClientMessage::CreateRoom { .. } | ClientMessage::JoinRoom { .. } | ClientMessage::ListRooms => {
-                self.rooms.call_own(ctx, |room, call| room.reveal_successor(call, call.conn));
+                self.rooms.call_own(call, |room, call| room.reveal_successor(call, call.sender.conn));
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {
-                    return reject(ctx, "Too many candidates");
+                    return reject(call, "Too many candidates");
                 }
                 let addresses = candidates.iter().map(|candidate| &candidate.address);
                 if addresses.chain(public_addr).chain(local_addr).any(|address| address.port() == 0) {
@@ -116,17 +115,17 @@ impl JamjamDialect {
         }
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name, link_key, features } => {
-                let member = new_member(ctx, self.media.is_some(), peer_name, link_key, &features)?;
-                self.create_room(ctx, (room_name, password), member, bytes)
+                let arrival = new_member(call, self.media.is_some(), peer_name, link_key, &features)?;
+                self.create_room(call, (room_name, password), arrival)
             }
             ClientMessage::JoinRoom { room_id, password, peer_name, link_key, features } => {
-                let member = new_member(ctx, self.media.is_some(), peer_name, link_key, &features)?;
-                self.join_room(ctx, (&room_id, password.as_deref()), member, bytes)
+                let arrival = new_member(call, self.media.is_some(), peer_name, link_key, &features)?;
+                self.join_room(call, (&room_id, password.as_deref()), arrival)
             }
-            ClientMessage::ListRooms => self.list_rooms(ctx),
-            ClientMessage::LeaveRoom if !self.rooms.is_member(ctx.conn) => Ok(()),
+            ClientMessage::ListRooms => self.list_rooms(call),
+            ClientMessage::LeaveRoom if !self.rooms.is_member(call.sender.conn) => Ok(()),
             message => {
-                let called = self.rooms.call_own(ctx, |room, call| room.on_message(call, message, bytes));
+                let called = self.rooms.call_own(call, |room, call| room.on_message(call, message));
                 called.ok_or(MessageError::NOT_IN_ROOM)?
             }
         }
@@ -142,116 +141,97 @@ impl JamjamDialect {
 
     fn create_room(
         &self,
-        ctx: &mut ConnectionContext<'_>,
+        call: &mut Call<'_>,
         (name, password): (String, Option<String>),
-        member: JamjamMember,
-        bytes: usize,
+        arrival: (JamjamMember, Owner),
     ) -> Result<(), MessageError> {
-        let (state, source) = (ctx.state, ctx.source);
+        let (server, source) = (call.server, call.sender.source);
         let name = truncate_bytes(name, MAX_NAME_BYTES);
         // Newer clients join test rooms without a password.
-        let has_prefix = state.limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix));
+        let has_prefix = server.limits.test_room_prefix.as_deref().is_some_and(|prefix| name.starts_with(prefix));
         let is_test_room = has_prefix && password.is_none();
-        let (mut arrival, mut created) = (Some(arrival(ctx, member)), None);
-        // In the meantime, another owner may have taken the place that is found.
-        while let Some((_, creator)) = &arrival {
-            let (found, names) = if is_test_room { self.find_place(&name, creator) } else { (None, None) };
-            if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= state.limits.max_rooms_per_address {
-                ctx.count(DialectCounters::add_limited);
-                return reject(ctx, "Too many rooms");
-            }
-            if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
-                return reject(ctx, "Password too long");
-            }
-            let created_ms = ctx.now.unix_ms();
-            let locate = |directory: &mut Directory<JamjamRoom>| {
-                if found.is_some() {
-                    return found;
-                }
-                let is_free = |name: &str| directory.find(name).is_none();
-                if names.iter().flatten().any(|name| !is_free(name)) {
-                    return None;
-                }
-                let names = names.clone();
-                let names =
-                    names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&state.ids).unique(generate, is_free)));
-                let roster = |key| Roster::new(key, names.into(), Some(name.clone()), created_ms);
-                let room = |key| JamjamRoom::new(roster(key), password.clone(), self.media.clone());
-                Some(directory.create(Some(source), room))
-            };
-            created =
-                self.rooms.change_room(ctx, locate, |room, call| room.create(call, &mut arrival, is_test_room, bytes));
+        let (found, lasting) = if is_test_room { self.find_place(&name, &arrival.1) } else { (None, None) };
+        if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= server.limits.max_rooms_per_address {
+            call.effects.counters.add_limited();
+            return reject(call, "Too many rooms");
         }
-        // A room that has failed has closed the connection.
-        created.unwrap_or(Ok(()))
+        if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+            return reject(call, "Password too long");
+        }
+        let created_ms = call.now.unix_ms();
+        let locate = |directory: &mut Directory<JamjamRoom>| {
+            if found.is_some() {
+                return found;
+            }
+            let is_free = |name: &str| directory.find(name).is_none();
+            let names = lasting.clone().filter(|names| names.iter().all(|name| is_free(name)));
+            let names = names.unwrap_or_else(|| ROOM_NAMES.map(|generate| lock(&server.ids).unique(generate, is_free)));
+            Some(directory.create(|key| {
+                let roster = Roster::new(key, names.into(), Some(name.clone()), created_ms);
+                let (password, media) = (password.clone(), self.media.clone());
+                JamjamRoom { roster, password, owner: None, media, kept_place: None }
+            }))
+        };
+        let created = self.rooms.change_room(call, locate, |room, call| room.create(call, arrival, is_test_room));
+        // The room that was found may have closed in the meantime.
+        created.unwrap_or_else(|| reject(call, ROOM_NOT_FOUND))
     }
 
     /// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
-    /// name that has no living owner, or in a new one with these names. Neither if there are too many rooms of this name.
+    /// name that has no living owner, or else in a new one with these names. No names if there are too many rooms of this name.
     fn find_place(&self, name: &str, creator: &Owner) -> (Option<RoomKey>, Option<[String; 3]>) {
-        let mut first = (None, None);
-        for number in 0..MAX_NAMESAKES {
+        let names = |number| {
             let mut ids = IdGenerator::of_name(name, number);
-            let names = ROOM_NAMES.map(|generate| generate(&mut ids));
-            let read =
-                |room: &JamjamRoom| (room.roster.key, room.is_owner_returning(creator), room.is_free_for(creator));
-            let room = self.rooms.read(|directory| directory.find(&names[0]), read);
-            if let Some((key, true, _)) = room {
-                return (Some(key), None);
-            }
-            if first != (None, None) {
-                continue;
-            }
-            if let Some((key, _, is_free)) = room {
-                first.0 = is_free.then_some(key);
-            } else if names.iter().all(|name| self.rooms.directory().find(name).is_none()) {
-                first.1 = Some(names);
-            }
-        }
-        first
+            ROOM_NAMES.map(|generate| generate(&mut ids))
+        };
+        let namesakes: Vec<_> = (0..MAX_NAMESAKES).map(names).collect();
+        let find = |is_fitting: fn(&JamjamRoom, &Owner) -> bool| {
+            let key = |room: &JamjamRoom| is_fitting(room, creator).then_some(room.roster.key);
+            namesakes.iter().find_map(|names| self.rooms.read(|directory| directory.find(&names[0]), key)?)
+        };
+        let found = find(JamjamRoom::is_owner_returning).or_else(|| find(JamjamRoom::is_free_for));
+        let is_unused = |names: &[String; 3]| self.rooms.directory().find(&names[0]).is_none();
+        (found, namesakes.into_iter().find(is_unused))
     }
 
     fn join_room(
         &self,
-        ctx: &mut ConnectionContext<'_>,
+        call: &mut Call<'_>,
         (name, password): (&str, Option<&str>),
-        member: JamjamMember,
-        bytes: usize,
+        arrival: (JamjamMember, Owner),
     ) -> Result<(), MessageError> {
         // Room ids and the two kinds of invite codes have different lengths, so `name` cannot match several.
         let find = |directory: &mut Directory<_>| directory.find(name);
         let expected = self.rooms.read(find, |room| room.password.clone());
         if let Some(Some(expected)) = expected {
-            let now = ctx.now.monotonic;
-            if lock(&self.wrong_passwords).retry_after(now, ctx.source).is_some() {
-                ctx.count(DialectCounters::add_limited);
-                return reject(ctx, "Too many wrong passwords from this address");
+            let (now, network) = (call.now.monotonic, source_network(call.sender.source));
+            if !lock(&self.wrong_passwords).wait(now, network).is_zero() {
+                call.effects.counters.add_limited();
+                return reject(call, "Too many wrong passwords from this address");
             }
             let given = password.unwrap_or_default();
             // The comparison takes constant time for passwords of equal length.
             if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
-                // The limit is not reached yet, so the password is counted.
-                let _ = lock(&self.wrong_passwords).check(now, ctx.source);
-                let rejected = reject(ctx, "Invalid password");
-                if ctx.count_failed_guess() {
+                lock(&self.wrong_passwords).charge(now, network, 1);
+                let rejected = reject(call, "Invalid password");
+                if call.count_failed_guess() {
                     let reason = "too many wrong passwords";
-                    self.rooms.call_own(ctx, |room, call| room.leave_with(call, call.conn, reason));
-                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+                    self.rooms.call_own(call, |room, call| room.leave_with(call, call.sender.conn, reason));
+                    call.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
                 }
                 return rejected;
             }
         }
-        let arrival = arrival(ctx, member);
-        let joined = self.rooms.change_room(ctx, find, |room, call| room.join(call, arrival, bytes));
-        joined.unwrap_or_else(|| reject(ctx, "Room not found"))
+        let joined = self.rooms.change_room(call, find, |room, call| room.join(call, arrival));
+        joined.unwrap_or_else(|| reject(call, ROOM_NOT_FOUND))
     }
 
-    fn list_rooms(&self, ctx: &mut ConnectionContext<'_>) -> Result<(), MessageError> {
-        if !ctx.state.may_request(ctx.now, ctx.source, MAX_LIST_DEBT) {
-            ctx.count(DialectCounters::add_limited);
-            return reject(ctx, "Too many requests");
+    fn list_rooms(&self, call: &mut Call<'_>) -> Result<(), MessageError> {
+        if !call.may_request(MAX_LIST_DEBT) {
+            call.effects.counters.add_limited();
+            return reject(call, "Too many requests");
         }
-        let (is_newer, _) = ctx.newer_client();
+        let (is_newer, ..) = client_of(call);
         let (mut rooms, mut others) = (Vec::new(), Vec::new());
         self.rooms.map(|room| {
             let list = if room.is_test_room() { &mut rooms } else { &mut others };
@@ -266,49 +246,50 @@ impl JamjamDialect {
             });
         });
         rooms.append(&mut others);
-        let list = to_json(&ServerMessage::RoomList { rooms });
-        ctx.charge(list.len());
-        ctx.reply_with(list);
+        call.send_requested([call.sender.conn], || to_json(&ServerMessage::RoomList { rooms }));
         Ok(())
     }
 }
 
-fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
-    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
-    ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
+fn reject<T>(call: &mut Call<'_>, reason: &'static str) -> Result<T, MessageError> {
+    call.reply(&ServerMessage::Error { message: reason.to_owned() });
     Err(MessageError::Rejected(reason))
 }
 
-/// A member that is about to enter a room, and the owner that it may be.
-fn arrival(ctx: &ConnectionContext<'_>, member: JamjamMember) -> (JamjamMember, Owner) {
-    let (device, link_key) = (ctx.newer_client().1, member.peer.link_key.clone());
-    (member, Owner { conn: ctx.conn, source: ctx.source, device, link_key, state: OwnerState::Open })
+/// Whether the connection belongs to a newer client, as only these connect to a path of the dialect, the device that it has proven, and the
+/// server's address at which it arrived.
+fn client_of(call: &Call<'_>) -> (bool, Option<DeviceId>, Ipv4Addr) {
+    let client = |connection: &mut ConnectionState| {
+        (connection.is_dialect_in_url, connection.device.clone(), connection.local_ip)
+    };
+    call.server.connection(call.sender.conn, client).unwrap_or((false, None, Ipv4Addr::LOCALHOST))
 }
 
-/// A new member, unless its link key is invalid, or its media cannot be relayed.
+/// A member that is about to enter a room, and the owner that it may be, unless its link key is invalid, or its media cannot be relayed.
 fn new_member(
-    ctx: &mut ConnectionContext<'_>,
+    call: &mut Call<'_>,
     is_relayed: bool,
     name: String,
     link_key: Option<String>,
     features: &[String],
-) -> Result<JamjamMember, MessageError> {
+) -> Result<(JamjamMember, Owner), MessageError> {
     if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
-        return reject(ctx, "Invalid link key");
+        return reject(call, "Invalid link key");
     }
-    let source = ctx.source.to_canonical();
+    let source = call.sender.source.to_canonical();
     if is_relayed && source.is_ipv6() && !source.is_loopback() {
-        return reject(ctx, "media is relayed over IPv4 only");
+        return reject(call, "media is relayed over IPv4 only");
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
+    let (conn, (is_newer, device, local_ip)) = (call.sender.conn, client_of(call));
+    let owner = Owner { conn, source: call.sender.source, device, link_key: link_key.clone(), state: OwnerState::Open };
     let peer = Peer {
-        id: lock(&ctx.state.ids).uuid(),
+        id: lock(&call.server.ids).uuid(),
         name: truncate_bytes(name, MAX_NAME_BYTES),
-        joined_at: Some(ctx.now.unix_ms() / 1_000),
+        joined_at: Some(call.now.unix_ms() / 1_000),
         features: known.cloned().into_iter().collect(),
         link_key,
         ..Peer::default()
     };
-    let local_ip = ctx.state.connection(ctx.conn, |connection| connection.local_ip);
-    Ok(JamjamMember::new(peer, ctx.newer_client().0, local_ip.unwrap_or(Ipv4Addr::LOCALHOST)))
+    Ok((JamjamMember { peer, is_newer, local_ip, media: None, successor: None }, owner))
 }

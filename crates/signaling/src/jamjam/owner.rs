@@ -6,8 +6,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::messages::ServerMessage;
+use super::room::JamjamRoom;
+use crate::call::Call;
 use crate::device::DeviceId;
-use crate::event_sink::ConnId;
+use crate::room::Member;
+use crate::server::ConnId;
 use jamjam_core::address::source_network;
 
 /// How long the place of an owner whose connection was lost is kept.
@@ -60,5 +64,52 @@ impl Owner {
             OwnerState::Lost => self.is_same_party(other),
             OwnerState::Gone => true,
         }
+    }
+}
+
+impl JamjamRoom {
+    /// Whether `other` is the owner of the room and has a place there.
+    pub(super) fn is_owner_returning(&self, other: &Owner) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.is_returning(other) && (owner.is_living() || !self.is_full_for(other.conn))
+    }
+
+    /// Whether `other` may replace the owner of the room and has a place there.
+    pub(super) fn is_free_for(&self, other: &Owner) -> bool {
+        let Some(owner) = &self.owner else { return false };
+        owner.may_be_replaced(other) && (owner.is_living() || !self.is_full_for(other.conn))
+    }
+
+    /// Whether `other` can be the owner: the room is new, or it returns, or another owner may be replaced.
+    pub(super) fn has_place_for(&self, other: &Owner) -> bool {
+        self.owner.is_none() || self.is_owner_returning(other) || self.is_free_for(other)
+    }
+
+    /// Whether the room is offered for a test.
+    pub(super) fn is_test_room(&self) -> bool {
+        self.owner.as_ref().is_some_and(Owner::is_living)
+    }
+
+    /// The connection was lost. If it is the owner of its room, its place is kept for a while. Returns whether it is.
+    pub(super) fn keep_place(&mut self, call: &Call<'_>) -> bool {
+        let Some(owner) = self.owner.as_mut().filter(|owner| owner.conn == call.sender.conn) else { return false };
+        let Some(member) = self.roster.find_mut(call.sender.conn) else { return false };
+        owner.state = OwnerState::Lost;
+        member.is_lost = true;
+        // The others know only the one before.
+        member.data.successor = None;
+        self.kept_place = Some((call.now.monotonic + RECLAIM_PERIOD, call.sender.conn));
+        true
+    }
+
+    /// Lets the member that replaces a lost owner appear, now that its address is known or there is no time left: first it joins, then the
+    /// lost one leaves, so that clients change from one to the other.
+    pub(super) fn reveal_successor(&mut self, call: &mut Call<'_>, conn: ConnId) -> bool {
+        let Some(Member { data: member, .. }) = self.roster.find_mut(conn) else { return false };
+        let Some(successor) = member.successor.take() else { return false };
+        let peer_id = std::mem::replace(&mut member.peer, successor.clone()).id;
+        self.send_peer(call, conn, &successor, |peer| ServerMessage::PeerJoined { peer });
+        call.send(self.roster.others(conn), &ServerMessage::PeerLeft { peer_id });
+        true
     }
 }

@@ -1,19 +1,37 @@
-//! The messages of broadcast rooms: of ordinary rooms, of `radio` and `chat`, and of control channels.
+//! The channels of broadcast rooms: of ordinary rooms, of `radio` and `chat`, and of control channels.
+//!
+//! Clients may send any JSON to a room, so no type parses their messages, except for `chat`.
 
 use serde_json::{Value, json};
 
-use super::model::{ChannelDoc, MessageDoc, Schemas, message};
+use super::schemas::{Schemas, message};
+use super::{ChannelDoc, MessageDoc};
 use crate::broadcast::builtin_rooms::{
     ChatClientMessage, ChatContent, ChatServerMessage, RadioControlMessage, RadioServerMessage,
 };
-use crate::broadcast::messages::{DocumentEnvelope, DynodeEnvelope, ServerMessage};
+use crate::broadcast::messages::{ControlServerMessage, DocumentEnvelope, DynodeEnvelope, ServerMessage};
+use crate::broadcast::room::ACKNOWLEDGED_TYPES;
 use crate::broadcast::room_handler::RoomServerMessage;
 use crate::broadcast::{BroadcastSettings, Envelope};
+use crate::dialect::Dialect;
 
-/// Adds the messages to the channels, and removes the closes that do not occur with these settings.
-pub(super) fn add_messages(schemas: &mut Schemas, settings: &BroadcastSettings, channels: &mut [ChannelDoc]) {
-    let of_any_room = channels.first().map(|channel| channel.client_messages.clone()).unwrap_or_default();
-    for channel in channels {
+/// The channels of a server with these settings. They contain only closes that occur with these settings.
+pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> [ChannelDoc; 4] {
+    let dialect = Dialect::Broadcast;
+    let to_any_room = messages_to_any_room();
+    let to_radio = [vec![post()], to_any_room.clone()].concat();
+    let to_chat = schemas.messages::<ChatClientMessage<'_>>();
+    let control = ["broadcast-control", "Control channel of a broadcast room", "/rooms/{room}/remotecontrol"];
+    let any_room = ["broadcast", "Broadcast rooms", "/rooms/{room}"];
+    let chat = ["broadcast-chat", "Broadcast room chat", "/rooms/chat"];
+    let radio = ["broadcast-radio", "Broadcast room radio", "/rooms/radio"];
+    let mut channels = [
+        schemas.channel::<RoomServerMessage<'_>>(dialect, any_room, to_any_room),
+        schemas.channel::<ChatServerMessage<'_>>(dialect, chat, to_chat),
+        schemas.channel::<RadioServerMessage<'_>>(dialect, radio, to_radio),
+        schemas.channel::<ControlServerMessage<'_>>(dialect, control, Vec::new()),
+    ];
+    for channel in &mut channels {
         let is_control_channel = channel.id == "broadcast-control";
         channel.closes.retain(|close| match close.reason {
             "Room is full" => !is_control_channel,
@@ -21,78 +39,121 @@ pub(super) fn add_messages(schemas: &mut Schemas, settings: &BroadcastSettings, 
             "Max connection age reached" => settings.max_connection_age.is_some(),
             _ => true,
         });
-        let examples = &channel.server_examples;
-        let mut replies = schemas.messages::<ServerMessage<'_>>(examples);
-        replies.retain(|message| !message.examples.is_empty());
-        let mut messages = match channel.id {
-            "broadcast-chat" => {
-                channel.client_messages = schemas.messages::<ChatClientMessage<'_>>(&channel.client_examples);
-                schemas.messages::<ChatServerMessage<'_>>(examples)
-            }
-            "broadcast-radio" => {
-                channel.client_messages.extend(of_any_room.clone());
-                let description = "Delay in seconds of messages of the type `post` without their own delay";
-                channel.query["properties"]["broadcastDelay"] =
-                    json!({"type": "string", "description": description, "examples": []});
-                schemas.messages::<RadioServerMessage<'_>>(examples)
-            }
-            "broadcast-control" => {
-                let commands = examples.iter().filter(|example| example["rc"].is_object()).cloned().collect();
-                replies.push(message("rc", schemas.of::<RadioControlMessage<'_>>(), commands));
-                Vec::new()
-            }
-            _ => schemas.messages::<RoomServerMessage<'_>>(examples),
-        };
-        if !is_control_channel {
-            messages.extend(relayed(schemas, settings.envelope, channel));
+        if channel.address.contains("{room}") {
+            let description =
+                "The name of the room: 1 to 128 bytes, percent-encoded, without `/` and control characters";
+            channel.path_parameters = json!({"room": {"description": description, "examples": ["lobby", "radio"]}});
         }
-        messages.append(&mut replies);
-        channel.server_messages = messages;
+        let token = "A token for the room. It can also be sent in the header `Authorization: Bearer`";
+        channel.query["required"] = json!(["token"]);
+        channel.query["properties"]["token"] = json!({"type": "string", "description": token});
+        if channel.id == "broadcast-radio" {
+            let delay = "Delay in seconds of messages of the type `post` without their own delay";
+            channel.query["properties"]["broadcastDelay"] = json!({"type": "string", "description": delay});
+        }
+        let mut replies = schemas.messages::<ServerMessage<'_>>();
+        if is_control_channel {
+            replies.retain(|reply| reply.name == "error");
+            channel.server_messages.push(message("rc", schemas.of::<RadioControlMessage<'_>>()));
+        } else {
+            let relayed = relayed(schemas, settings.envelope, channel);
+            channel.server_messages.extend(relayed);
+        }
+        channel.server_messages.append(&mut replies);
     }
+    channels
+}
+
+/// What clients send to every room but `chat`.
+fn messages_to_any_room() -> Vec<MessageDoc> {
+    let content =
+        "The content. Without this field, `data` is the content. Without both, the whole message is the content.";
+    let relayed = json!({
+        "description": "Relayed to all other members. Every JSON object or array is accepted, with any `type`.",
+        "type": ["object", "array"],
+        "properties": {
+            "content": {"description": content},
+            "metadata": {"description": "Relayed unchanged."},
+            "type": {"type": "string", "description": "The type, which the server does not check."},
+        },
+        "example": {"type": "message", "content": {"text": "hello"}, "metadata": {"take": 1}},
+    });
+    let acknowledged = |name: &str| {
+        let schema = json!({
+            "description": "Confirmed with `ack`, and not relayed. The case of the type does not matter.",
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"type": "string", "enum": [name]}},
+        });
+        message(name, schema)
+    };
+    [vec![message("message", relayed)], ACKNOWLEDGED_TYPES.map(acknowledged).to_vec()].concat()
+}
+
+/// What only `radio` distinguishes.
+fn post() -> MessageDoc {
+    let delay = "Delay in seconds, at most 3600. The field `delay` of `data` is equivalent.";
+    let duration = "The duration of the content in milliseconds, for control channels. In seconds: `expectedSlotDurationSeconds` or \
+                    `durationSeconds`.";
+    let schema = json!({
+        "description": "Relayed to all other members, after the delay if there is one.",
+        "type": "object",
+        "required": ["type"],
+        "properties": {
+            "type": {"type": "string", "pattern": "^[Pp][Oo][Ss][Tt]$"},
+            "data": {"description": "The content."},
+            "delay": {"type": "number", "format": "double", "description": delay},
+            "expectedSlotDurationMs": {"type": "number", "format": "double", "description": duration},
+        },
+        "example": {
+            "type": "post", "delay": 0.5, "expectedSlotDurationMs": 15_000.0,
+            "data": {"content": {"id": 7, "title": "Evening news"}},
+        },
+    });
+    message("post", schema)
 }
 
 /// The relayed messages of a room, in the envelope format of the server.
 fn relayed(schemas: &mut Schemas, envelope: Envelope, channel: &ChannelDoc) -> Vec<MessageDoc> {
-    let content = (channel.id == "broadcast-chat").then(|| chat_content(schemas));
-    let is_relayed =
-        |example: &&Value| example["type"].as_str().is_some_and(|message_type| message_type.ends_with("-content"));
-    let examples = channel.server_examples.iter().filter(is_relayed);
-    match envelope {
+    let (mut messages, content_field) = match envelope {
         Envelope::Document => {
             let name = channel.address.replace("/rooms/", "") + "-content";
             let mut schema = schemas.of::<DocumentEnvelope<'_>>();
-            let properties = &mut schema["properties"];
             if name.starts_with('{') {
-                properties["type"]["pattern"] = json!("-content$");
+                schema["properties"]["type"]["pattern"] = json!("-content$");
             } else {
-                properties["type"]["enum"] = json!([name]);
+                schema["properties"]["type"]["enum"] = json!([name]);
+                schema["example"]["type"] = json!(name);
             }
-            if let Some(content) = content {
-                properties["content"] = content;
-            }
-            vec![message(&name, schema, examples.cloned().collect())]
+            (vec![message(&name, schema)], "content")
         }
-        Envelope::Dynode => {
-            let example = |example: &Value| {
-                let (from, data) = (&example["from"], &example["content"]);
-                json!({"type": "broadcast", "from": from, "receivedAt": 1_795_158_236_849_u64, "data": data})
+        Envelope::Dynode => (schemas.messages::<DynodeEnvelope<'_>>(), "data"),
+    };
+    if channel.id == "broadcast-chat" {
+        let contents = schemas.messages::<ChatContent<'_>>();
+        for relayed in &mut messages {
+            relayed.schema["properties"][content_field] = chat_content(schemas);
+            let mut example = relayed.examples.remove(0);
+            _ = example.as_object_mut().map(|members| members.shift_remove("metadata"));
+            let with_content = |content: &Value| {
+                example[content_field].clone_from(content);
+                example.clone()
             };
-            let mut messages = schemas.messages::<DynodeEnvelope<'_>>(&examples.map(example).collect::<Vec<_>>());
-            if let Some((message, content)) = messages.first_mut().zip(content) {
-                message.schema["properties"]["data"] = content;
-            }
-            let received = json!({"type": "string", "description": "When the server received the post (ISO 8601)."});
-            let schema = json!({
-                "description": "A message that was posted over HTTP, with the additional field `serverReceivedAt`.",
-                "type": "object",
-                "required": ["serverReceivedAt"],
-                "properties": {"serverReceivedAt": received},
-            });
-            let example = json!({"type": "post", "data": {}, "serverReceivedAt": "2026-11-20T07:03:56.849Z"});
-            messages.push(message("post", schema, vec![example]));
-            messages
+            relayed.examples = contents.iter().flat_map(|content| &content.examples).map(with_content).collect();
         }
     }
+    if envelope == Envelope::Dynode {
+        let received = json!({"type": "string", "description": "When the server received the post (ISO 8601)."});
+        let schema = json!({
+            "description": "A message that was posted over HTTP, with the additional field `serverReceivedAt`.",
+            "type": "object",
+            "required": ["serverReceivedAt"],
+            "properties": {"serverReceivedAt": received},
+            "example": {"type": "post", "data": {}, "serverReceivedAt": "2026-11-20T07:03:56.849Z"},
+        });
+        messages.push(message("post", schema));
+    }
+    messages
 }
 
 /// The schema of the content of relayed messages in `chat`.

@@ -1,23 +1,24 @@
 //! Documentation of the WebSocket messages of all dialects, for `/docs/asyncapi.json`.
 //!
-//! A channel is a kind of connection: a URL, the messages that can be sent over it, and the codes with which the server closes it. The JSON
-//! file of a dialect has the texts and examples of its channels, and the schemas come from the types that parse and write the messages.
-//! `crates/signaling/tests/signaling/message_docs.rs` checks the examples against the schemas and the hub.
+//! A channel is a kind of connection: a URL, the messages that can be sent over it, and the codes with which the server closes it. One type
+//! has the messages of one direction, and it is the type that parses or writes them. Their meanings and fields are its doc comments, and
+//! each variant with fields has an example: `#[schema(example = json!(…))]`. `crates/signaling/tests/signaling/message_docs.rs` checks the
+//! examples against the schemas and the hub.
 
 mod broadcast;
-mod model;
+mod closes;
+mod schemas;
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
+use super::route::WebRtcParams;
 use super::{control_surface::messages as control_surface, jamjam, webrtc};
-use model::Schemas;
-
-pub use model::{ChannelDoc, CloseDoc, MessageDoc};
+use jamjam_core::close_code::CloseCode;
+use schemas::Schemas;
 
 /// The documentation of all messages of a server.
 #[derive(Clone, Debug, Default)]
@@ -28,56 +29,79 @@ pub struct MessageDocs {
     pub schemas: BTreeMap<String, Value>,
 }
 
-/// The file of a dialect.
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "'de: 'static"))]
-struct DialectDoc {
-    query: Value,
-    closes: Vec<CloseDoc>,
-    channels: Vec<ChannelDoc>,
+/// A kind of connection.
+#[derive(Clone, Debug)]
+pub struct ChannelDoc {
+    /// The id in the document, for example `broadcast-chat`.
+    pub id: &'static str,
+    /// The dialect.
+    pub dialect: Dialect,
+    /// A name for people.
+    pub title: &'static str,
+    /// What the channel is for, and how its URL selects it: the doc comment of the type of the server's messages.
+    pub description: String,
+    /// The path of the URL. Parameters are in braces.
+    pub address: &'static str,
+    /// The parameters in the path: an object of `AsyncAPI` parameters.
+    pub path_parameters: Value,
+    /// The parameters in the query: a JSON schema.
+    pub query: Value,
+    /// Messages that clients send.
+    pub client_messages: Vec<MessageDoc>,
+    /// Messages that the server sends.
+    pub server_messages: Vec<MessageDoc>,
+    /// The codes with which the server closes connections.
+    pub closes: Vec<CloseDoc>,
 }
 
-const fn dialect_file(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Jamjam => include_str!("jamjam.json"),
-        Dialect::Broadcast => include_str!("broadcast.json"),
-        Dialect::ControlSurface => include_str!("control_surface.json"),
-        Dialect::WebRtc => include_str!("webrtc.json"),
-    }
+/// A message.
+#[derive(Clone, Debug)]
+pub struct MessageDoc {
+    /// The `type` of the message, or a placeholder if the type depends on the room.
+    pub name: String,
+    /// The meaning.
+    pub description: String,
+    /// The JSON schema.
+    pub schema: Value,
+    /// Messages that the server accepts or sends.
+    pub examples: Vec<Value>,
 }
 
-/// Closes that every dialect has, except for the closes by `Dialect::shutdown_close_frame`.
-const CLOSES_OF_EVERY_DIALECT: &str = include_str!("every_dialect.json");
-
-fn parse<T: Deserialize<'static>>(file: &'static str) -> T {
-    serde_json::from_str(file).unwrap_or_else(|error| unreachable!("a file of this folder must be valid: {error}"))
+/// A code with which the server closes connections.
+#[derive(Clone, Copy, Debug)]
+pub struct CloseDoc {
+    /// The code. 1006 stands for a lost connection without a close frame.
+    pub code: CloseCode,
+    /// The reason in the close frame.
+    pub reason: &'static str,
+    /// The cause.
+    pub cause: &'static str,
 }
 
 /// The documentation of the messages of a server with these limits: its dialects and its envelope format.
 pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
-    let common_closes: Vec<CloseDoc> = parse(CLOSES_OF_EVERY_DIALECT);
-    let (mut schemas, mut all_channels) = (Schemas::default(), Vec::new());
+    let (mut schemas, mut channels) = (Schemas::default(), Vec::new());
     for dialect in Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(dialect)) {
-        let DialectDoc { query, closes, mut channels } = parse(dialect_file(dialect));
-        for channel in &mut channels {
-            channel.query = query.clone();
-            channel.closes = closes.iter().chain(&common_closes).copied().collect();
-        }
         match dialect {
-            Dialect::Jamjam => schemas.add::<jamjam::ClientMessage, jamjam::ServerMessage>(&mut channels),
-            Dialect::Broadcast => broadcast::add_messages(&mut schemas, &limits.broadcast, &mut channels),
+            Dialect::Jamjam => {
+                let sent = schemas.messages::<jamjam::ClientMessage>();
+                channels.push(schemas.channel::<jamjam::ServerMessage>(dialect, ["jamjam", "jamjam rooms", "/"], sent));
+            }
+            Dialect::Broadcast => channels.extend(broadcast::channels(&mut schemas, &limits.broadcast)),
             Dialect::ControlSurface => {
-                schemas.add::<control_surface::ClientMessage<'_>, control_surface::ServerMessage<'_>>(&mut channels);
+                let sent = schemas.messages::<control_surface::ClientMessage<'_>>();
+                let names = ["bbx", "Control surfaces (bbx)", "/"];
+                channels.push(schemas.channel::<control_surface::ServerMessage<'_>>(dialect, names, sent));
             }
             Dialect::WebRtc => {
-                schemas.add::<webrtc::ClientMessage<'_>, webrtc::ServerMessage<'_>>(&mut channels);
-                let is_sent = |message: &MessageDoc| limits.is_strict || message.name != "error";
-                for channel in &mut channels {
-                    channel.server_messages.retain(is_sent);
-                }
+                let sent = schemas.messages::<webrtc::ClientMessage<'_>>();
+                let names = ["webrtc", "WebRTC signaling", "/"];
+                let mut channel = schemas.channel::<webrtc::ServerMessage<'_>>(dialect, names, sent);
+                channel.query = schemas.of::<WebRtcParams>();
+                channel.server_messages.retain(|message| limits.is_strict || message.name != "error");
+                channels.push(channel);
             }
         }
-        all_channels.append(&mut channels);
     }
-    MessageDocs { channels: all_channels, schemas: schemas.0 }
+    MessageDocs { channels, schemas: schemas.0 }
 }

@@ -2,20 +2,19 @@
 //! over HTTP.
 
 use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{
     BroadcastSettings, ClientInfo, DeclaredRoom, Envelope, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
-use jamjam_signaling::{ConnId, Dialect, PostFormat};
+use jamjam_signaling::{CloseCode, ConnId, Dialect, WebSocketError};
 use serde_json::{Value, json};
-use test_support::logged::logged;
 
-use crate::test_hub::{RecordingSink, SOURCE, TestHub, ms, rejected_post, token, url, with_secret};
+use crate::test_hub::{Recorded, TestHub, rejected_post, token, url, with_secret};
 
 /// A hub whose rooms have these settings. The room `stage` needs no token, and delays its messages.
 fn hub(settings: &BroadcastSettings) -> TestHub {
@@ -32,7 +31,7 @@ fn control_url(room: &str) -> String {
 fn radio(members: u64) -> TestHub {
     let mut hub = hub(&BroadcastSettings::default());
     (1..=members).for_each(|conn| hub.connect_to(conn, &url("radio")));
-    hub.sink = RecordingSink::default();
+    hub.sink = Recorded::default();
     hub
 }
 
@@ -51,28 +50,6 @@ impl TestHub {
 
 fn numbers(range: std::ops::Range<u64>) -> Vec<Value> {
     range.map(Value::from).collect()
-}
-
-#[test]
-fn ineffective_messages_are_logged_counted_and_not_quoted() {
-    for (url, text, event, reason) in [
-        (url("radio"), "hunter2", "rejected", "Invalid JSON payload"),
-        (url("radio"), r#""hunter2""#, "rejected", "Payload must be a JSON object"),
-        (url("chat"), r#"{"type":"hunter2"}"#, "rejected", "rejected by the room handler"),
-        (url("chat"), r#"{"type":"setUsername","username":["hunter2"]}"#, "ignored", "dropped by the room handler"),
-        (control_url("radio"), "hunter2", "rejected", "Control channel is receive-only"),
-        (url("radio"), r#"{"type":"KeepAlive"}"#, "", ""),
-    ] {
-        let mut hub = hub(&BroadcastSettings::default());
-        hub.connect_to(1, &url);
-        let lines = logged(|| hub.text(1, 1, text));
-        let warnings: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("WARN ")).collect();
-        let line = format!("message {event} conn=1 source=192.0.2.1 reason={reason}");
-        assert_eq!(warnings, if event.is_empty() { vec![] } else { vec![&*line] }, "{text}");
-        let counts = (hub.counts().requests_rejected, hub.counts().messages_ignored);
-        assert_eq!(counts, (u64::from(event == "rejected"), u64::from(event == "ignored")), "{text}");
-        assert!(!lines.join("").contains("hunter2"), "{lines:?}");
-    }
 }
 
 #[test]
@@ -96,24 +73,31 @@ fn idle_timeout_exempts_receive_only_control_channels() {
     assert_eq!(hub.closed(), [(1, 4_000)]);
 }
 
+/// Records the codes and reasons with which members have left.
+#[derive(Default)]
+struct LeaveRoom(Arc<Mutex<Vec<(u16, String)>>>);
+
+impl RoomHandler for LeaveRoom {
+    fn on_leave(&mut self, _: &RoomView<'_>, _: &ClientInfo, code: u16, reason: &str) -> Vec<RoomAction> {
+        self.0.lock().expect("no panic").push((code, reason.to_owned()));
+        Vec::new()
+    }
+}
+
 #[test]
-fn delayed_bytes_of_an_address_include_sender_data() {
-    let mut hub = hub(&BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
-    let is_accepted = |hub: &mut TestHub, conn| {
-        hub.sink.texts.clear();
-        hub.send(conn, 0, &json!({"type": "post", "content": "x".repeat(180), "delay": 5}));
-        hub.sink.texts.is_empty()
-    };
-    hub.connect_to(1, &url("radio"));
-    // The delayed messages of the address may take 1,000 bytes: an eighth of a quarter. Each message counts as about 300 bytes: its JSON and
-    // the sender's token.
-    assert_eq!([0; 4].map(|_| is_accepted(&mut hub, 1)), [true, true, true, false]);
-    hub.on_deadline(5_000);
-    assert!(is_accepted(&mut hub, 1));
-    hub.on_deadline(10_000);
-    // The query of the sender's URL counts as well. Therefore, fewer messages fit if the client has a long URL.
-    hub.connect_to(2, &format!("{}&q={}", url("radio"), "y".repeat(600)));
-    assert_eq!([0; 2].map(|_| is_accepted(&mut hub, 2)), [true, false]);
+fn handler_learns_the_reason_of_the_close_frame() {
+    let left = LeaveRoom::default();
+    let seen = Arc::clone(&left.0);
+    let mut hub = hub(&BroadcastSettings::default()).with_handler("radio", left);
+    (1..=3).for_each(|conn| hub.connect_to(conn, &url("radio")));
+    hub.at(0, |hub, now| {
+        hub.close_connection(now, ConnId(1), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
+        hub.on_error(now, ConnId(2), WebSocketError::InvalidUtf8);
+        hub.on_close(now, ConnId(3), CloseCode::NORMAL_CLOSURE, "bye");
+    });
+    let expected = [(1006, ""), (1007, "text is not UTF-8"), (1000, "bye")];
+    assert_eq!(*seen.lock().expect("no panic"), expected.map(|(code, reason)| (code, reason.to_owned())));
+    assert_eq!((hub.closed(), &hub.sink.aborted), (vec![(2, 1007)], &vec![1]));
 }
 
 #[test]
@@ -141,46 +125,12 @@ fn relayed_messages_carry_the_unix_time_in_the_unit_of_their_envelope() {
 }
 
 #[test]
-fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
-    let mut hub = hub(&BroadcastSettings::default());
-    (1..=9).for_each(|conn| hub.connect_from(conn, &format!("2001:db8:0:{conn}::1"), 0, &url("radio")));
-    hub.connect_from(10, "2001:db8:0:1::2", 0, &url("radio"));
-    hub.sink = RecordingSink::default();
-    let error = json!({"type": "error", "error": "Too many delayed messages are waiting"});
-    for number in 0..10_000 {
-        hub.text(1 + number as u64 / 1_250, 0, &post(number));
-        if number == 1_249 {
-            assert!(hub.sink.texts.is_empty());
-            // Neither the address nor its network delays more, even after its member has left. Other addresses do.
-            hub.disconnect(1);
-            hub.text(10, 0, &post(0));
-            assert_eq!((hub.received(10), hub.sink.texts.len()), (vec![error.clone()], 1));
-            hub.sink.texts.clear();
-        }
-    }
-    assert!(hub.sink.texts.is_empty());
-    hub.text(9, 0, &post(0));
-    assert_eq!((hub.received(9), hub.sink.texts.len()), (vec![error], 1));
-    assert_eq!(hub.post(0, "radio", &post(0)), rejected_post(429, "Too many delayed messages are waiting", None));
-    hub.sink.texts.clear();
-    // A message without a delay is relayed immediately.
-    hub.text(2, 0, r#"{"content":"now"}"#);
-    assert_eq!(hub.sink.texts.len(), 8);
-    hub.sink.texts.clear();
-    hub.run_timers(5_000);
-    assert_eq!(hub.take_contents(10), numbers(0..10_000));
-    assert_eq!(hub.counts().delayed_messages, 0);
-    hub.text(10, 0, &post(0));
-    assert_eq!(hub.counts().delayed_messages, 1);
-}
-
-#[test]
 fn delayed_messages_of_a_closed_room_are_dropped() {
     let mut hub = radio(1);
     (0..1_250).for_each(|number| hub.text(1, 0, &post(number)));
-    hub.at(0).close_room_of(Dialect::Broadcast, "radio").expect("the room is open");
+    hub.at(0, |hub, now| hub.close_room_of(now, Dialect::Broadcast, "radio")).expect("the room is open");
     assert_eq!(hub.counts().delayed_messages, 0);
-    // The room opens again, with the whole share.
+    // The room opens again.
     (2..=3).for_each(|conn| hub.connect_to(conn, &url("radio")));
     hub.sink.texts.clear();
     (0..1_250).for_each(|number| hub.text(2, 1_000, &post(number)));
@@ -211,7 +161,8 @@ fn a_burst_of_delayed_messages_takes_many_calls_and_delays_no_other_room() {
 fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     let mut hub = radio(3);
     (4..=5).for_each(|conn| hub.connect_to(conn, "/stage"));
-    hub.sink = RecordingSink { full: vec![3], ..RecordingSink::default() };
+    hub.sink = Recorded::default();
+    hub.fill(3);
     // A hundred messages are due together, and one is due while they wait.
     (0..100).for_each(|number| hub.text(1, 0, &post(number)));
     hub.text(1, 50, &post(100));
@@ -219,24 +170,20 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
     hub.run_timers(5_000);
     assert_eq!((hub.sink.texts.len(), hub.take_contents(5)), (1, vec![json!("other room")]));
     hub.run_timers(5_090);
-    assert_eq!((hub.sink.texts.len(), hub.hub.next_deadline()), (0, Some(Time::from_millis(5_100))));
-    hub.sink.full.clear();
+    assert_eq!(
+        (hub.sink.texts.len(), hub.hub.next_deadline(std::task::Waker::noop())),
+        (0, Some(Time::from_millis(5_100)))
+    );
+    hub.empty(3);
     hub.run_timers(5_100);
     assert_eq!(hub.take_contents(3), numbers(0..101));
     assert_eq!((hub.counts().delayed_messages, hub.sink.closed.len()), (0, 0));
-    // Nothing waits for a room that the operator has closed.
-    hub.sink.full.push(3);
-    (0..9).for_each(|number| hub.text(1, 6_000, &post(number)));
-    hub.run_timers(11_000);
-    hub.at(11_000).close_room_of(Dialect::Broadcast, "radio").expect("the room is open");
-    assert!(hub.run_timers(12_000) < 2);
-    assert_eq!((hub.sink.texts.len(), hub.counts().delayed_messages), (0, 0));
 }
 
 #[test]
 fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     let mut hub = radio(2);
-    hub.sink.full = vec![2];
+    hub.fill(2);
     let post = |hub: &mut TestHub, number: u64| {
         let body = format!(r#"{{"type":"post","content":{number}}}"#);
         let posted = hub.post(1_000, "radio", &body).expect("a valid post");
@@ -244,7 +191,7 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     };
     (0..100).for_each(|number| post(&mut hub, number));
     // The queue has room again before the timers of the waiting posts fire.
-    hub.sink.full.clear();
+    hub.empty(2);
     post(&mut hub, 100);
     assert_eq!(hub.sink.texts.len(), 0);
     // Messages of members do not wait.
@@ -252,36 +199,6 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     hub.run_timers(1_000);
     assert_eq!(hub.take_contents(2), [vec![json!("now")], numbers(0..101)].concat());
     assert_eq!(hub.counts().delayed_messages, 0);
-}
-
-#[test]
-fn posts_over_http_need_their_fields_and_content_with_an_id() {
-    let mut hub = radio(1);
-    let time = "2026-11-20T14:00:00Z";
-    let item = |id: Value| json!({"type": "item", "timestamp": time, "data": {"content": {"id": id}}}).to_string();
-    let no_id =
-        || rejected_post(422, "rejected by the room handler", Some(json!({"error": "Content must have an id"})));
-    let field = |field: &str, message: &str| {
-        let details = [json!({"field": field, "message": message})];
-        rejected_post(422, "Validation failed", Some(json!({"error": "Validation failed", "details": details})))
-    };
-    let typed =
-        |kind: &str, time: &str, data: Value| json!({"type": kind, "timestamp": time, "data": data}).to_string();
-    for (format, body, expected) in [
-        (PostFormat::Object, "{".to_owned(), rejected_post(400, "Invalid JSON", None)),
-        (PostFormat::Object, "[1]".to_owned(), rejected_post(422, "Payload must be a JSON object", None)),
-        (PostFormat::Object, "{}".to_owned(), Ok(1)),
-        (PostFormat::Typed, item(json!(7)), Ok(1)),
-        (PostFormat::Typed, item(json!("")), no_id()),
-        (PostFormat::Object, item(json!(0)), no_id()),
-        (PostFormat::Typed, typed("", time, json!({})), field("type", "must be a non-empty string")),
-        (PostFormat::Typed, typed("item", "soon", json!({})), field("timestamp", "must be an ISO 8601 time")),
-        (PostFormat::Typed, typed("item", time, json!([])), field("data", "must be an object")),
-    ] {
-        let (source, post) = (SOURCE.parse().unwrap(), (format, body.as_bytes()));
-        let posted = hub.at(0).post_to_room(source, "radio", post);
-        assert_eq!(posted.map(|posted| posted.recipients), expected, "{body}");
-    }
 }
 
 #[test]
@@ -300,16 +217,33 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
 }
 
 #[test]
-fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
-    let mut hub = hub(&BroadcastSettings::default());
-    let budget = MemoryBudget::new(Some(500));
-    hub.sink.account = Some(budget.account(None));
-    // Each post holds 49 bytes.
+fn delayed_messages_hold_memory_of_their_sender_until_they_are_relayed() {
+    let limits = with_secret(&BroadcastSettings::default());
+    let mut hub = TestHub::with_budget(limits, Some(80_000));
     let body = r#"{"type":"post","content":"posted","delay":5}"#;
+    // Each post holds 44 bytes and 256 more. An address may hold half of an eighth of the budget in what stays.
     let posts = (0..100).take_while(|_| hub.post(0, "radio", body).is_ok());
-    assert_eq!((posts.count(), budget.held()), (10, 10 * 49));
+    assert_eq!((posts.count(), hub.budget.held()), (17, 17 * 300));
+    let limited = "Too many delayed messages are waiting";
+    assert_eq!(hub.post(0, "radio", body), rejected_post(429, limited, None));
+    hub.connect_to(9, &url("radio"));
+    hub.text(9, 0, body);
+    assert_eq!((hub.last(9)["error"].as_str(), hub.counts().requests_limited), (Some(limited), 1));
+    hub.disconnect(9);
     hub.on_deadline(5_000);
-    assert_eq!(budget.held(), 0);
+    assert_eq!(hub.budget.held(), 0);
+    // A member's token and query count as well, in JSON.
+    for (conn, source, query) in [(1, "192.0.2.2", String::new()), (2, "192.0.2.3", format!("&q={}", "y".repeat(600)))]
+    {
+        hub.connect_from(conn, source, 0, &format!("{}{query}", url("radio")));
+    }
+    let post = json!({"type": "post", "content": "posted", "delay": 5});
+    let mut held = |conn| {
+        let before = hub.budget.held();
+        hub.send(conn, 5_000, &post);
+        hub.budget.held() - before
+    };
+    assert_eq!(held(2) - held(1), r#"["q",""]"#.len() as u64 + 600);
 }
 
 /// A room whose handler fails on a message, a post, whenever a member leaves, and on a route, and wants to close the connections 8 and 9.
@@ -333,10 +267,6 @@ impl RoomHandler for FailingRoom {
         [8, 9].map(|conn| RoomAction::Close(ConnId(conn), 4_004, "bye".to_owned())).into()
     }
 
-    fn has_route(&self, _: &RoomView<'_>, _: &str) -> bool {
-        resume_unwind(Box::new("failed"))
-    }
-
     fn routes(&mut self, _: &RoomView<'_>, path: &str, _: &Request<Bytes>) -> Option<Response<Bytes>> {
         self.0 += 1;
         if path == "fail" { resume_unwind(Box::new("failed")) } else { Some(Response::new(self.0.to_string().into())) }
@@ -357,12 +287,11 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     assert_eq!(hub.post(0, "radio", &post(1)), rejected_post(500, "The room handler has failed", None));
     assert_eq!(hub.closed(), [(1, 1011), (2, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().rooms, hub.counts().connections), (1, 1, 1));
-    assert!(!hub.hub.has_route(ms(0), "radio", "count"));
     // The handler stays, with its state. A leave that fails closes the other members.
     let counted = |count: &'static str| Ok(Some(count.into()));
     let failed = rejected_post(500, "The room handler has failed", None);
     for (path, expected) in [("count", counted("1")), ("fail", failed), ("count", counted("3"))] {
-        let answer = hub.at(0).handle_room_route("radio", path, &Request::new(Bytes::new()));
+        let answer = hub.at(0, |hub, now| hub.handle_room_route(now, "radio", path, &Request::new(Bytes::new())));
         assert_eq!(answer.map(|answer| answer.map(Response::into_body)), expected);
     }
     hub.disconnect(3);
@@ -372,10 +301,13 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     assert_eq!(hub.counts().members, 0);
     // Connections that have left the room when its handler fails are closed too.
     connect(&mut hub, &[6, 7]);
-    assert_eq!(hub.at(0).close_room_of(Dialect::Broadcast, "radio").map(|(_, members)| members), Ok(2));
+    assert_eq!(
+        hub.at(0, |hub, now| hub.close_room_of(now, Dialect::Broadcast, "radio")).map(|(_, members)| members),
+        Ok(2)
+    );
     connect(&mut hub, &[8, 9]);
     hub.run_timers(30_000);
-    assert_eq!(hub.closed()[3..], [(6, 1008), (7, 1008), (9, 1011), (8, 1011)]);
+    assert_eq!(hub.closed()[3..], [(6, 1008), (7, 1008), (8, 1011), (9, 1011)]);
     assert_eq!((hub.counts().members, hub.counts().connections), (0, 0));
     // Whose message it was has done nothing wrong.
     connect(&mut hub, &[10]);

@@ -120,10 +120,13 @@ fn unlisted_id_or_code_is_tried() {
     for word in ["ffffffff", "ZZZZZZ", "ZZZZZZ234"] {
         assert_eq!(joined_room(word, three()).0, word);
         let gone = join_error(word, &[three(), error("Room not found")]);
-        assert!(matches!(gone, RoomError::NotFound { query, rooms } if query == word && rooms.len() == 3), "{word}");
+        assert!(
+            matches!(&gone, RoomError::Missing(text) if text.contains(word) && text.contains("jam session")),
+            "{word}"
+        );
     }
     for word in ["FFFFFFFF", "zzzzzz", "fffffff", "ZZZZZZZ", "no such room"] {
-        assert!(matches!(join_error(word, &[three()]), RoomError::NotFound { .. }), "{word}");
+        assert!(matches!(join_error(word, &[three()]), RoomError::Missing(_)), "{word}");
     }
 }
 
@@ -156,15 +159,13 @@ fn errors_list_the_rooms_and_name_the_remedy() {
         // The room is not listed, and the server requires a password.
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
         join_error("jam", &[three(), error("Room is \u{1b}[2Jfull")]).to_string(),
-        // The room was listed, and closed before it could be joined.
-        join_error("jam", &[three(), error("Room not found")]).to_string(),
         joined_client(&json!([])).no_peer_error().to_string(),
         joined_client(&without_addresses).no_peer_error().to_string(),
         room_table(&hostile),
         room_table(&[]),
     ];
     assert_matches("signaling/room_client_errors", &(texts.join("\n\n") + "\n"));
-    assert!(matches!(join_error("jam", &[error("Go away")]), RoomError::Rejected { .. }));
+    assert!(matches!(join_error("jam", &[error("Go away")]), RoomError::Rejected(_)));
 }
 
 #[test]

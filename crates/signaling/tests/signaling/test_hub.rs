@@ -1,19 +1,24 @@
 //! A hub without sockets, and a record of everything that it sends.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
+use bytes::Bytes;
+use jamjam_core::media_relay::MediaRooms;
+use jamjam_core::memory_budget::MemoryBudget;
 use jamjam_core::time::{Time, WallClock};
 use jamjam_signaling::broadcast::{BroadcastSettings, RoomHandler, RoomHandlers};
 use jamjam_signaling::device::{DeviceId, DeviceKey, verify};
+use jamjam_signaling::send_queue::{QueuedFrame, SendQueue};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{
-    AcceptedPost, CloseCode, ConnId, ControlSurfaceEvent, CreateRoomOptions, Dialect, DialectCounters, EventSink, Hub,
-    HubCall, NewConnection, OutgoingMessage, PostError, PostFormat, Route, SignalingLimits, UpdateKey, route,
+    AcceptedPost, ConnId, ControlSurfaceEvent, CreateRoomOptions, Dialect, DialectCounters, Hub, Message,
+    NewConnection, Observer, PostError, PostFormat, Route, SignalingLimits, route,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use test_support::read_queue::{Received, read_queue};
 
 /// The address of clients for which a test names none, and of posts over HTTP.
 pub(crate) const SOURCE: &str = "192.0.2.1";
@@ -82,69 +87,62 @@ pub(crate) fn device(seed: u8) -> DeviceId {
 /// A connection that no proxy has forwarded.
 pub(crate) fn connection(source: &str, route: Route) -> NewConnection {
     let source = source.parse().expect("an address");
-    NewConnection { source, route, local_ip: [127, 0, 0, 1].into(), is_forwarded: false }
+    NewConnection { source, route, local_ip: [127, 0, 0, 1].into() }
 }
 
-/// Records what the hub sends, and which connections it closes, pings or aborts.
+/// What the hub has sent, and which connections it has closed, pinged or aborted.
 #[derive(Default)]
-pub(crate) struct RecordingSink {
+pub(crate) struct Recorded {
     pub(crate) texts: Vec<(u64, String)>,
-    pub(crate) updates: Vec<UpdateKey>,
     pub(crate) events: Vec<ControlSurfaceEvent>,
     pub(crate) closed: Vec<(u64, u16, String)>,
     /// Reported wrong messages: connection, rule and sentence.
     pub(crate) wrong: Vec<(u64, String, String)>,
     pub(crate) pinged: Vec<u64>,
     pub(crate) aborted: Vec<u64>,
-    /// Connections whose queues have no room.
-    pub(crate) full: Vec<u64>,
-    /// The memory of the sender, if it is limited.
-    pub(crate) account: Option<Arc<MemoryAccount>>,
 }
 
-impl EventSink for RecordingSink {
-    fn send(&mut self, to: &[ConnId], OutgoingMessage { text, update_key, .. }: OutgoingMessage) {
-        self.texts.extend(to.iter().map(|conn| (conn.0, text.clone())));
-        self.updates.extend(update_key);
-    }
+/// What the hub reports while it handles a call.
+#[derive(Default)]
+struct Reports(Vec<(u64, String, String)>);
 
-    fn has_space(&mut self, _: Time, to: &[ConnId]) -> bool {
-        !to.iter().any(|conn| self.full.contains(&conn.0))
-    }
+impl Observer for Reports {
+    fn on_connect(&mut self, _: ConnId, _: &NewConnection) {}
 
-    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
-        self.account.get_or_insert_with(|| MemoryBudget::new(None).account(None)).take(bytes).ok()
-    }
+    fn on_activity(&mut self, _: Time, _: ConnId, _: Option<(Dialect, bool)>) {}
 
-    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
-        self.events.push(event);
-    }
-
-    fn wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
-        self.wrong.push((conn.0, rule.to_owned(), sentence.to_owned()));
-    }
-
-    fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        self.closed.push((conn.0, code.get(), reason.to_owned()));
-    }
-
-    fn ping(&mut self, conn: ConnId) {
-        self.pinged.push(conn.0);
-    }
-
-    fn abort(&mut self, conn: ConnId) {
-        self.aborted.push(conn.0);
+    fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str) {
+        self.0.push((conn.0, rule.to_owned(), sentence.to_owned()));
     }
 }
 
 pub(crate) struct TestHub {
     pub(crate) hub: Hub,
-    pub(crate) sink: RecordingSink,
+    pub(crate) sink: Recorded,
+    /// The budget of all clients and of the server.
+    pub(crate) budget: Arc<MemoryBudget>,
+    queues: BTreeMap<u64, Arc<SendQueue>>,
+    /// Connections whose queues are full, because they do not read.
+    full: BTreeSet<u64>,
+    events: Arc<Mutex<Vec<ControlSurfaceEvent>>>,
+    reports: Arc<Mutex<Reports>>,
 }
 
 impl TestHub {
     pub(crate) fn new(limits: SignalingLimits) -> Self {
-        Self { hub: Hub::new(limits, [1, 2, 3, 4]), sink: RecordingSink::default() }
+        Self::with_budget(limits, None)
+    }
+
+    /// A hub whose clients and server hold at most `budget` bytes.
+    pub(crate) fn with_budget(limits: SignalingLimits, budget: Option<u64>) -> Self {
+        let (budget, events) = (MemoryBudget::new(budget), Arc::<Mutex<Vec<_>>>::default());
+        let (published, reports) = (Arc::clone(&events), Arc::<Mutex<Reports>>::default());
+        let hub = Hub::new(limits, [1, 2, 3, 4])
+            .with_memory(&budget)
+            .with_listener(Box::new(move |event| published.lock().expect("no panic").push(*event)))
+            .with_observer(Some(Arc::clone(&reports) as _));
+        let (sink, queues, full) = Default::default();
+        Self { hub, sink, budget, queues, full, events, reports }
     }
 
     /// This hub with a handler for a broadcast room.
@@ -154,8 +152,48 @@ impl TestHub {
         Self { hub: self.hub.with_handlers(handlers), ..self }
     }
 
-    pub(crate) fn at(&mut self, at_ms: u64) -> HubCall<'_> {
-        self.hub.at(ms(at_ms), &mut self.sink)
+    pub(crate) fn with_media(self, media: MediaRooms) -> Self {
+        Self { hub: self.hub.with_media(Some(media)), ..self }
+    }
+
+    /// Calls the hub, and records what it has sent.
+    pub(crate) fn at<T>(&mut self, at_ms: u64, call: impl FnOnce(&Hub, WallClock) -> T) -> T {
+        let result = call(&self.hub, ms(at_ms));
+        for conn in self.queues.keys().copied().collect::<Vec<_>>() {
+            if !self.full.contains(&conn) {
+                self.read(conn);
+            }
+        }
+        self.sink.events.append(&mut self.events.lock().expect("no panic"));
+        self.sink.wrong.append(&mut self.reports.lock().expect("no panic").0);
+        result
+    }
+
+    /// Reads the queue of a connection.
+    fn read(&mut self, conn: u64) {
+        for received in read_queue(&self.queues[&conn]) {
+            match received {
+                Received::Text(text) => self.sink.texts.push((conn, text)),
+                Received::Ping => self.sink.pinged.push(conn),
+                Received::End(Some((code, reason))) => self.sink.closed.push((conn, code, reason)),
+                Received::End(None) => self.sink.aborted.push(conn),
+            }
+        }
+    }
+
+    /// A client no longer reads, and half of its queue is used.
+    pub(crate) fn fill(&mut self, conn: u64) {
+        self.full.insert(conn);
+        for _ in 0..2_049 {
+            let frame = QueuedFrame { bytes: Bytes::new(), update_key: None, room: None };
+            self.queues[&conn].push(Arc::new(frame)).expect("half of the queue");
+        }
+    }
+
+    /// A client reads again.
+    pub(crate) fn empty(&mut self, conn: u64) {
+        self.full.remove(&conn);
+        self.read(conn);
     }
 
     /// A client connects to `/` at time 0.
@@ -170,7 +208,15 @@ impl TestHub {
     pub(crate) fn connect_from(&mut self, conn: u64, source: &str, at_ms: u64, url: &str) {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let route = route(path, query, &Dialect::ALL).expect("a route");
-        self.at(at_ms).on_connect(ConnId(conn), connection(source, route));
+        self.add(conn, at_ms, connection(source, route));
+    }
+
+    /// Adds a connection.
+    pub(crate) fn add(&mut self, conn: u64, at_ms: u64, connection: NewConnection) {
+        let memory = self.budget.account(Some(connection.source));
+        let queue = self.hub.on_connect(ms(at_ms), ConnId(conn), connection, &memory);
+        self.queues.insert(conn, queue);
+        self.at(at_ms, |_, _| ());
     }
 
     pub(crate) fn send(&mut self, conn: u64, at_ms: u64, message: &Value) {
@@ -178,7 +224,7 @@ impl TestHub {
     }
 
     pub(crate) fn text(&mut self, conn: u64, at_ms: u64, text: &str) {
-        self.at(at_ms).on_text(ConnId(conn), text);
+        self.at(at_ms, |hub, now| hub.on_message(now, ConnId(conn), Message::Text(text)));
     }
 
     /// A client creates a jamjam room at time 0. Returns the id of the room.
@@ -190,22 +236,27 @@ impl TestHub {
     /// Posts to a broadcast room over HTTP.
     pub(crate) fn post(&mut self, at_ms: u64, room: &str, body: &str) -> Result<AcceptedPost, PostError> {
         let source = SOURCE.parse().expect("an address");
-        self.at(at_ms).post_to_room(source, room, (PostFormat::Object, body.as_bytes()))
+        let (memory, post) = (self.budget.account(Some(source)), (PostFormat::Object, body.as_bytes()));
+        self.at(at_ms, |hub, now| hub.post_to_room(now, (source, &memory), room, post))
     }
 
     pub(crate) fn disconnect(&mut self, conn: u64) {
-        self.at(0).on_disconnect(ConnId(conn));
+        self.at(0, |hub, now| hub.on_disconnect(now, ConnId(conn)));
     }
 
     /// Handles the timers at one time, once.
     pub(crate) fn on_deadline(&mut self, at_ms: u64) {
-        self.at(at_ms).on_deadline();
+        self.at(at_ms, Hub::on_deadline);
     }
 
     /// Handles the timers until this time. Returns the number of calls.
     pub(crate) fn run_timers(&mut self, until_ms: u64) -> usize {
         let mut calls = 0;
-        while self.hub.next_deadline().is_some_and(|deadline| deadline <= Time::from_millis(until_ms)) {
+        while self
+            .hub
+            .next_deadline(std::task::Waker::noop())
+            .is_some_and(|deadline| deadline <= Time::from_millis(until_ms))
+        {
             self.on_deadline(until_ms);
             calls += 1;
         }

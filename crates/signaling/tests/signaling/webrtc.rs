@@ -1,10 +1,12 @@
-//! What the transcripts of `fixtures/signaling/webrtc` cannot express: relayed bytes.
+//! What the transcripts of `fixtures/signaling/webrtc` cannot express: relayed bytes, and required tokens.
 
 use jamjam_signaling::SignalingLimits;
+use jamjam_signaling::broadcast::BroadcastSettings;
+use jamjam_signaling::token::{Audience, Claims, Secret, sign};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::test_hub::TestHub;
+use crate::test_hub::{TestHub, ms, with_secret};
 
 /// The members `ann` and `bob` of a room, on the connections 1 and 2. Their notifications about each other are removed.
 fn duo() -> TestHub {
@@ -38,6 +40,21 @@ fn relayed_values_keep_their_bytes() {
         ];
         assert_eq!(hub.sink.texts, expected);
     }
+}
+
+#[test]
+fn user_without_a_valid_token_does_not_replace_a_member() {
+    let limits = SignalingLimits { webrtc_requires_token: true, ..with_secret(&BroadcastSettings::default()) };
+    let mut hub = TestHub::new(limits);
+    let token = |user: &str| {
+        let claims = Claims::new(user, "r", Map::new(), ms(0).unix_ms(), 60.0).with_audience(Audience::WebRtc);
+        sign(&Secret::new("s"), &claims)
+    };
+    for (conn, token) in (1..).zip([&*token("ann"), "", "x.y", &token("bob"), &token("ann")]) {
+        hub.connect_to(conn, &format!("/?roomId=r&userId=ann&userName=ann&token={token}"));
+    }
+    assert_eq!(hub.closed(), [(2, 4001), (3, 4002), (4, 4002), (1, 1000)]);
+    assert_eq!(hub.received(1).len(), 1);
 }
 
 /// A concatenation of pieces of JSON, which is sometimes valid JSON.

@@ -1,4 +1,4 @@
-//! `/docs/asyncapi.json`: the `AsyncAPI` 3.0 document of all WebSocket messages. `/docs/messages`: a page that shows it. Both are public.
+//! `/docs/asyncapi.json`: the `AsyncAPI` 3.0 document of all WebSocket messages, which is public. `/docs/messages` and the start page show it.
 //!
 //! The schemas come from the types that parse and write the messages ([`message_docs`]). `AsyncAPI` cannot express close codes, so each
 //! channel lists them in the extension `x-close-codes`.
@@ -7,13 +7,11 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
-use super::console::CSP;
 use crate::io::http::body::page_response;
 use crate::io::signaling::http_state::SharedState;
 use crate::signaling::SignalingLimits;
 use crate::signaling::message_docs::{ChannelDoc, CloseDoc, MessageDoc, MessageDocs, message_docs};
 
-const PAGE: &str = include_str!("pages/messages.html");
 const ABOUT: &str = include_str!("asyncapi.md");
 
 /// `AsyncAPI` document
@@ -22,17 +20,15 @@ const ABOUT: &str = include_str!("asyncapi.md");
     responses((status = 200, description = "The WebSocket messages of all enabled dialects, as AsyncAPI 3.0", body = Object)),
 )]
 pub(super) async fn asyncapi_json(State(state): SharedState) -> Response {
-    let document = state.asyncapi.get_or_init(|| asyncapi_document(&state.limits).to_string().into());
-    page_response("application/json", CSP, document.clone())
-}
-
-/// WebSocket messages
-#[utoipa::path(
-    get, path = "/docs/messages", operation_id = "messages", tag = "documentation",
-    responses((status = 200, description = "A page that shows the AsyncAPI document", content_type = "text/html", body = String)),
-)]
-pub(super) async fn messages_page() -> Response {
-    page_response("text/html; charset=utf-8", CSP, PAGE)
+    let document = state.asyncapi.get_or_init(|| {
+        let mut document = asyncapi_document(&state.limits);
+        // The start page shows a MOQT echo in the same process.
+        if let Some(url) = &state.config.moqt_url {
+            document["x-moqt-url"] = url.to_string().into();
+        }
+        document.to_string().into()
+    });
+    page_response("application/json", document.clone())
 }
 
 /// The document for a server with these limits.

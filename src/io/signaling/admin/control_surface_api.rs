@@ -5,28 +5,22 @@ use std::future::ready;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use crate::io::clock;
 use crate::io::http::body::{self, RequestError};
 use crate::io::http::request_body::JsonBody;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::lock::lock;
 use crate::signaling::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, optional_integer};
-
-/// Maximum size of a request body, in bytes.
-const MAX_BODY_BYTES: usize = 64 << 10;
-
-/// Maximum size of the body of a visualization, in bytes.
-const MAX_VISUALIZATION_BODY_BYTES: usize = 2 << 20;
 
 impl From<CommandError> for RequestError {
     fn from(error: CommandError) -> Self {
@@ -39,15 +33,13 @@ impl From<CommandError> for RequestError {
     }
 }
 
-/// A segment of the path, counted from its end, percent-decoded once.
-fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
-    let segment = uri.path().rsplit('/').nth(from_end).unwrap_or_default();
-    let is_broken = |rest: &str| rest.len() < 2 || !rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
-    if segment.split('%').skip(1).any(is_broken) {
-        return Err(RequestError::invalid_field("In the path, % must be followed by two hexadecimal digits"));
+/// A segment of the path, or why it cannot be decoded.
+type Segment = Result<Path<String>, PathRejection>;
+
+impl From<PathRejection> for RequestError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
     }
-    let decoded = percent_decode_str(segment).decode_utf8();
-    decoded.map(Into::into).map_err(|_| RequestError::invalid_field("A path segment is not UTF-8 after decoding"))
 }
 
 /// List control surface rooms
@@ -56,7 +48,7 @@ fn path_segment(uri: &Uri, from_end: usize) -> Result<String, RequestError> {
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
 pub(super) async fn list_rooms(State(state): SharedState) -> Response {
-    let rooms = state.hub.with_hub(|call| call.hub.control_surface_rooms());
+    let rooms = state.hub.control_surface_rooms();
     body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
 }
 
@@ -70,9 +62,8 @@ pub(super) async fn list_rooms(State(state): SharedState) -> Response {
 )]
 pub(super) async fn create_room(
     State(state): SharedState,
-    JsonBody(request): JsonBody<CreateRoomRequest, MAX_BODY_BYTES>,
+    JsonBody(CreateRoomRequest { max_clients: max_members, expires_in }): JsonBody<CreateRoomRequest>,
 ) -> Result<Response, RequestError> {
-    let CreateRoomRequest { max_clients: max_members, expires_in } = request;
     if max_members.is_some_and(|count| !(1..=1_000_000).contains(&count)) {
         return Err(RequestError::invalid_field("\"maxClients\" must be from 1 to 1000000"));
     }
@@ -80,7 +71,7 @@ pub(super) async fn create_room(
         return Err(RequestError::invalid_field("\"expiresIn\" must be from 1 to 315360000 seconds (ten years)"));
     }
     let options = CreateRoomOptions { code: None, max_members, lifetime: expires_in.map(Duration::from_secs_f64) };
-    let created = state.hub.with_hub(|call| call.hub.create_room(call.now, options))?;
+    let created = state.hub.create_room(clock::now(), options)?;
     Ok(body::json_response(StatusCode::CREATED, &created))
 }
 
@@ -91,12 +82,10 @@ pub(super) async fn create_room(
     responses(
         (status = 200, description = "The room is closed", body = CloseRoomResponse),
         (status = 404, description = "No room has this code"),
-        (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
-    let code = path_segment(&uri, 0)?;
-    let clients = state.hub.with_hub(|call| call.close_room(&code))?;
+pub(super) async fn close_room(State(state): SharedState, code: Segment) -> Result<Response, RequestError> {
+    let clients = state.hub.close_room(clock::now(), &code?)?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
 }
 
@@ -107,12 +96,10 @@ pub(super) async fn close_room(State(state): SharedState, uri: Uri) -> Result<Re
     responses(
         (status = 200, description = "The parameters are removed. The clients receive an empty `state`", body = ClearParametersResponse),
         (status = 404, description = "No room has this code"),
-        (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
-pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Result<Response, RequestError> {
-    let code = path_segment(&uri, 1)?;
-    let cleared = state.hub.with_hub(|call| call.clear_parameters(&code))?;
+pub(super) async fn clear_parameters(State(state): SharedState, code: Segment) -> Result<Response, RequestError> {
+    let cleared = state.hub.clear_parameters(clock::now(), &code?)?;
     Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
@@ -127,11 +114,9 @@ pub(super) async fn clear_parameters(State(state): SharedState, uri: Uri) -> Res
 )]
 pub(super) async fn set_param(
     State(state): SharedState,
-    JsonBody(request): JsonBody<SetParamRequest, MAX_BODY_BYTES>,
+    JsonBody(SetParamRequest { name, value, room }): JsonBody<SetParamRequest>,
 ) -> Result<Response, RequestError> {
-    let SetParamRequest { name, value, room } = request;
-    let delivered = state.hub.with_hub(|call| call.broadcast_param(room.as_deref(), &name, value));
-    Ok(delivered_response(delivered?))
+    delivered_response(state.hub.broadcast_param(clock::now(), room.as_deref(), &name, value))
 }
 
 /// Declare the range of a parameter in all rooms
@@ -145,13 +130,10 @@ pub(super) async fn set_param(
 )]
 pub(super) async fn declare_range(
     State(state): SharedState,
-    uri: Uri,
-    JsonBody(request): JsonBody<DeclareRangeRequest, MAX_BODY_BYTES>,
+    name: Segment,
+    JsonBody(DeclareRangeRequest { min, max, value }): JsonBody<DeclareRangeRequest>,
 ) -> Result<Response, RequestError> {
-    let name = path_segment(&uri, 0)?;
-    let DeclareRangeRequest { min, max, value } = request;
-    let delivered = state.hub.with_hub(|call| call.declare_range(&name, (min, max), value));
-    Ok(delivered_response(delivered?))
+    delivered_response(state.hub.declare_range(clock::now(), &name?, (min, max), value))
 }
 
 /// Show numbers on control surfaces
@@ -164,26 +146,18 @@ pub(super) async fn declare_range(
 )]
 pub(super) async fn broadcast_visualization(
     State(state): SharedState,
-    JsonBody(request): JsonBody<VisualizationRequest, MAX_VISUALIZATION_BODY_BYTES>,
+    JsonBody(VisualizationRequest { data, room }): JsonBody<VisualizationRequest>,
 ) -> Result<Response, RequestError> {
-    let VisualizationRequest { data, room } = request;
-    let delivered = state.hub.with_hub(|call| call.broadcast_visualization(room.as_deref(), &data));
-    Ok(delivered_response(delivered?))
+    delivered_response(state.hub.broadcast_visualization(clock::now(), room.as_deref(), &data))
 }
 
-fn delivered_response(delivered: usize) -> Response {
-    body::json_response(StatusCode::OK, &DeliveredResponse { delivered })
+fn delivered_response(delivered: Result<usize, CommandError>) -> Result<Response, RequestError> {
+    Ok(body::json_response(StatusCode::OK, &DeliveredResponse { delivered: delivered? }))
 }
 
-/// The first comment of the stream, so that a client detects that the stream is open.
-const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
-
-/// Sent when there are no events, so that both ends detect a lost connection.
-const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
-
-/// Number of keepalives that are sent within `max_lifetime`. If a client reads nothing for the duration `max_lifetime`, the server closes
-/// the client's connection.
-const KEEPALIVES_PER_LIFETIME: u32 = 4;
+/// Number of keepalives that are sent within `max_lifetime` while there are no events, so that both ends detect a lost connection: the second
+/// one after the end of a client fails. If a client reads nothing for the duration `max_lifetime`, the server closes the client's connection.
+const KEEPALIVES_PER_LIFETIME: u32 = 15;
 
 /// Receive control surface events as a stream
 #[utoipa::path(
@@ -194,30 +168,23 @@ const KEEPALIVES_PER_LIFETIME: u32 = 4;
     ),
 )]
 pub(super) async fn event_stream(State(state): SharedState, Extension(client): Client) -> Response {
-    let Some(queue) = lock(&state.hub.listeners).add_stream() else {
+    let Some(mut events) = lock(&state.listeners).add_stream() else {
         let error =
             format!("{MAX_EVENT_STREAMS} event streams are open, or the server is shutting down; try again later");
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
     let permit = client.permit;
-    let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
-    let events = stream::unfold((queue, permit), move |(mut queue, permit)| async move {
+    let keepalive = KeepAlive::new().interval(permit.max_lifetime() / KEEPALIVES_PER_LIFETIME).text("keepalive");
+    let events = stream::poll_fn(move |cx| {
         // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.
-        permit.extend_endless();
-        let text = match timeout(keepalive_interval, queue.recv()).await {
-            Ok(text) => text?,
-            Err(_) => KEEPALIVE_COMMENT,
-        };
-        Some((text, (queue, permit)))
+        permit.extend();
+        events.poll_next_unpin(cx)
     });
-    let body = Body::from_stream(stream::once(ready(CONNECTED)).chain(events).map(Ok::<_, Infallible>));
+    // A client detects by the comment that the stream is open.
+    let connected = stream::once(ready(Event::default().comment("connected")));
+    let response = Sse::new(connected.chain(events).map(Ok::<_, Infallible>)).keep_alive(keepalive);
     // The connection is closed after this response. An open connection would delay the shutdown of the server.
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::CONNECTION, "close"),
-    ];
-    (headers, body).into_response()
+    ([(header::CACHE_CONTROL, "no-store"), (header::CONNECTION, "close")], response).into_response()
 }
 
 /// A new room.

@@ -5,20 +5,19 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Extension;
-use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::info;
 use utoipa::ToSchema;
 
+use crate::client::StopSignal;
 use crate::io::clock;
-use crate::io::http::body::{self, RequestError};
-use crate::io::http::request_body;
+use crate::io::http::body;
 use crate::io::os::{self, ProcessResources};
-use crate::io::signaling::http_state::{Client, SharedState};
-use crate::io::signaling::shared_hub::SharedHub;
+use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::signaling::{BroadcastRoomDetails, Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
 use crate::time::iso_time;
 
@@ -105,16 +104,15 @@ pub(super) async fn health(
     State(state): SharedState,
     Extension(client): Client,
     RawQuery(query): RawQuery,
+    method: Method,
     headers: HeaderMap,
 ) -> Response {
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
+        return state.health.response(|| body::to_json(&current_health(&state, false)));
     }
-    if let Err(error) = state.config.login.check(&headers, (&client).into(), clock::monotonic_now()) {
-        return body::no_store(error.into_response());
-    }
-    body::no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
+    let rejection = state.config.login.rejection(&method, &headers, client.source.ip(), clock::monotonic_now());
+    body::no_store(rejection.unwrap_or_else(|| body::json_response(StatusCode::OK, &current_health(&state, true))))
 }
 
 /// List WebRTC rooms
@@ -124,19 +122,18 @@ pub(super) async fn health(
 )]
 pub(super) async fn rooms(State(state): SharedState) -> Response {
     state.webrtc_rooms.response(|| {
-        let (rooms, truncated) = state.hub.with_hub(|call| call.hub.webrtc_rooms(2 * MAX_LIST_BYTES, false));
+        let (rooms, truncated) = state.hub.webrtc_rooms(2 * MAX_LIST_BYTES, false);
         body::to_json(&WebRtcRoomList { rooms, truncated })
     })
 }
 
 /// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
-fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
+fn current_health(state: &HttpState, is_detailed: bool) -> Health {
+    let hub = &state.hub;
     // The values are read one after the other, so they may differ by what clients do meanwhile.
-    let (counters, (rooms, mut truncated), (control_clients, mut room_counts), details) = hub.with_hub(|call| {
-        let details = is_detailed.then(|| call.hub.broadcast_details(call.now));
-        let rooms = call.hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-        (call.hub.counters_by_dialect(|_| 0), rooms, call.hub.broadcast_counts(), details)
-    });
+    let details = is_detailed.then(|| hub.broadcast_details(clock::now()));
+    let (rooms, mut truncated) = hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
+    let (counters, (control_clients, mut room_counts)) = (hub.counters_by_dialect(), hub.broadcast_counts());
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
     };
@@ -157,7 +154,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     let webrtc = counters_of(Dialect::WebRtc.name());
     Health {
         status: "ok",
-        uptime: hub.uptime().as_millis() as f64 / 1e3,
+        uptime: clock::monotonic_now().duration_since(state.started).as_millis() as f64 / 1e3,
         timestamp: iso_time(clock::unix_ms()),
         rooms: webrtc.rooms,
         connections: webrtc.connections,
@@ -176,13 +173,6 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     }
 }
 
-/// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
-const MAX_BODY_BYTES: usize = 4 << 10;
-
-/// An object without fields.
-#[derive(Deserialize, ToSchema)]
-struct EmptyObject {}
-
 /// The server is stopping.
 #[derive(Serialize, ToSchema)]
 struct ShutdownResponse {
@@ -191,26 +181,14 @@ struct ShutdownResponse {
 
 /// Stop the server
 #[utoipa::path(
-    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
-    responses(
-        (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
-        (status = 422, description = "The body is not an object"),
-    ),
+    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])),
+    responses((status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse)),
 )]
-pub(super) async fn shut_down(
-    State(state): SharedState,
-    Extension(client): Client,
-    request: Request,
-) -> Result<Response, RequestError> {
-    let request = request_body::read_body(request, MAX_BODY_BYTES).await?;
-    // An empty body counts as an empty object.
-    if !request.body().is_empty() {
-        request_body::parse_json::<EmptyObject>(request.body())?;
-    }
+pub(super) async fn shut_down(State(state): SharedState, Extension(client): Client) -> Response {
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
-    state.shutdown.notify_one();
+    state.stop.request(StopSignal::Terminate);
     let response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
-    Ok(([(header::CONNECTION, "close")], response).into_response())
+    ([(header::CONNECTION, "close")], response).into_response()
 }
 
 #[cfg(test)]
@@ -222,7 +200,10 @@ mod tests {
 
     use super::*;
     use crate::io::signaling::config::SignalingServerConfig;
+    use crate::io::signaling::event_stream::SharedListeners;
     use crate::io::signaling::http_state::HttpState;
+    use crate::io::stop::StopToken;
+    use crate::memory_budget::MemoryBudget;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, Hub, NewConnection, SignalingLimits, route};
 
@@ -231,47 +212,37 @@ mod tests {
         format!("{number:0>128}")
     }
 
-    /// A hub with these clients, each of which has its own room. The name of each WebRTC member has 1,536 bytes in JSON.
-    fn hub_with(webrtc: u64, broadcast: u64) -> Arc<SharedHub> {
+    /// A server with these clients, each of which has its own room. The name of each WebRTC member has 1,536 bytes in JSON.
+    fn server_with(webrtc: u64, broadcast: u64) -> Arc<HttpState> {
         let mut handlers = RoomHandlers::default();
         for number in 0..broadcast {
             handlers.insert(&room_name(number), DeclaredRoom { is_public: true, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
-        let hub = SharedHub::new(hub, &SignalingServerConfig::default());
         let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
         for (conn, (path, query)) in (0..).zip(clients) {
             let route = route(&path, &query, &Dialect::ALL).expect("a route");
-            let connection = NewConnection {
-                source: IpAddr::from([192, 0, 2, 1]),
-                local_ip: [127, 0, 0, 1].into(),
-                is_forwarded: false,
-                route,
-            };
-            hub.with_hub(|call| call.on_connect(ConnId(conn), connection));
+            let connection =
+                NewConnection { source: IpAddr::from([192, 0, 2, 1]), local_ip: [127, 0, 0, 1].into(), route };
+            hub.on_connect(clock::now(), ConnId(conn), connection, &MemoryBudget::new(None).account(None));
         }
-        hub
+        let (config, address) = (SignalingServerConfig::default(), SocketAddr::from(([127, 0, 0, 1], 8_080)));
+        Arc::new(HttpState::new(config, (&Arc::new(hub), &SharedListeners::default()), address, &StopToken::default()))
     }
 
     #[tokio::test]
     async fn each_list_has_at_most_its_share_of_a_response_and_rooms_one_mebibyte() {
-        for (count, is_long) in [(100, false), (700, true)] {
-            let hub = hub_with(count, 0);
-            let health = current_health(&hub, false);
-            assert_eq!((health.rooms, health.truncated), (count, is_long));
-            assert!(body::to_json(&health.room_details).len() <= MAX_LIST_BYTES);
-            let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-            let state = HttpState::new(SignalingServerConfig::default(), &hub, address);
-            let rooms = to_bytes(rooms(State(Arc::new(state))).await.into_body(), 1 << 20).await.expect("a short body");
-            let is_truncated = |body: &str| body.contains(r#""truncated":true"#);
-            assert_eq!(is_truncated(std::str::from_utf8(&rooms).expect("UTF-8")), is_long);
-            let health = body::to_json(&current_health(&hub_with(0, count), false));
-            assert_eq!(is_truncated(&health), is_long);
-            let listed = health.matches(&room_name(0)[..100]).count() as u64;
-            // 646 rooms with 792 bytes each have less than 500 KiB.
-            assert_eq!(listed, count.min(646));
-        }
+        let state = server_with(700, 0);
+        let health = current_health(&state, false);
+        assert_eq!((health.rooms, health.truncated), (700, true));
+        assert!(body::to_json(&health.room_details).len() <= MAX_LIST_BYTES);
+        let rooms = to_bytes(rooms(State(state)).await.into_body(), 1 << 20).await.expect("a short body");
+        let is_truncated = |body: &str| body.contains(r#""truncated":true"#);
+        assert!(is_truncated(std::str::from_utf8(&rooms).expect("UTF-8")));
+        // 646 rooms with 792 bytes each have less than 500 KiB.
+        let health = body::to_json(&current_health(&server_with(0, 700), false));
+        assert_eq!((health.matches(&room_name(0)[..100]).count(), is_truncated(&health)), (646, true));
     }
 }

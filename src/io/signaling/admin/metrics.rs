@@ -44,9 +44,9 @@ pub(super) fn registry(state: &Arc<HttpState>) -> Registry {
 
 /// The metrics that have no dialect.
 fn without_dialect(state: &HttpState, counters: &[(&'static str, DialectCounters)]) -> Vec<Metric<'static>> {
-    let HttpState { hub, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = state;
+    let HttpState { listeners, limiter, config: SignalingServerConfig { tls, login, .. }, .. } = state;
     let (active, dropped, rejected) = {
-        let listeners = lock(&hub.listeners);
+        let listeners = lock(listeners);
         (listeners.active(), listeners.dropped_events.load(Ordering::Relaxed), listeners.rejected)
     };
     let tls_failed = tls.as_ref().map_or(0, |tls| tls.failed.load(Ordering::Relaxed));

@@ -80,27 +80,24 @@ fn connection_is_retried_until_the_server_is_available() {
 
 #[test]
 fn partial_report_precedes_a_closing_handshake_that_is_never_answered() {
-    for (name, options) in
-        [("probe", "--count 0 --interval 5ms"), ("load-rooms", "--clients 2 --rate 100 --duration 60s")]
-    {
-        let folder = tempfile::tempdir().unwrap();
-        let stdout = folder.path().join("stdout");
-        let ((started, first), (closing, closed)) = (channel(), channel());
-        let reported = stdout.clone();
-        let server = serve(move |_, mut connection| {
-            connection.send_text(r#"{"type":"welcome"}"#);
-            while connection.receive().is_some() {
-                _ = started.send(());
-            }
-            _ = closing.send(fs::read_to_string(&reported).unwrap());
-            // The connection stays open.
-            thread::park();
-        });
-        let line = format!("{name} ws://{server} --room r --dialect broadcast --json {options}");
-        let program = start(command(line.split(' ')).stdout(File::create(&stdout).unwrap()));
-        first.recv_timeout(TEST_TIMEOUT).unwrap();
-        program.signal("INT");
-        let report = document::valid(&closed.recv_timeout(TEST_TIMEOUT).unwrap());
-        assert_eq!((&report["interrupted"], program.end().code), (&json!("SIGINT"), 130), "{report:#}");
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let stdout = folder.path().join("stdout");
+    let ((started, first), (closing, closed)) = (channel(), channel());
+    let reported = stdout.clone();
+    let server = serve(move |_, mut connection| {
+        connection.send_text(r#"{"type":"welcome"}"#);
+        while connection.receive().is_some() {
+            _ = started.send(());
+        }
+        _ = closing.send(fs::read_to_string(&reported).unwrap());
+        // The connection stays open.
+        thread::park();
+    });
+    let line =
+        format!("load-rooms ws://{server} --room r --dialect broadcast --json --clients 2 --rate 100 --duration 60s");
+    let program = start(command(line.split(' ')).stdout(File::create(&stdout).unwrap()));
+    first.recv_timeout(TEST_TIMEOUT).unwrap();
+    program.signal("INT");
+    let report = document::valid(&closed.recv_timeout(TEST_TIMEOUT).unwrap());
+    assert_eq!((&report["interrupted"], program.end().code), (&json!("SIGINT"), 130), "{report:#}");
 }

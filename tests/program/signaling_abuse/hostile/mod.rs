@@ -9,14 +9,14 @@ use test_support::server::{Member, Server, tcp};
 use tungstenite::protocol::{Role, WebSocket};
 use tungstenite::{Error, Message};
 
+use crate::signaling_server::http::UPGRADE;
+
 /// The maximum message length in bytes.
 pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
 
 /// A request for a WebSocket at `path`, with these header lines and an empty line.
 pub(crate) fn upgrade_request(path: &str, headers: &str) -> String {
-    let head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    format!("GET {path} HTTP/1.1\r\n{head}{headers}\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}\r\n{headers}\r\n", UPGRADE.join("\r\n"))
 }
 
 /// The status of the response to the request of a WebSocket, and the stream after it.

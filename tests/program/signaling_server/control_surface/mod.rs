@@ -1,4 +1,4 @@
-//! Control surfaces of a `signaling-server` process: room options, and a client that does not read.
+//! Control surfaces of a `signaling-server` process: room options.
 
 mod admin_api;
 mod example;
@@ -6,53 +6,11 @@ mod example;
 mod example_program;
 mod program;
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
-use test_support::server::{Member, Server, poll_until, run_during};
+use test_support::server::{Member, Server, get, poll_until, run_during};
 use tungstenite::Message;
 
-use super::{control_surface, joined, slow_reader};
-
-#[test]
-fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
-    let server = Server::start_signaling(&["--bbx-room", "1234", "--rate-limit-messages", "off"]);
-    let mut slow = joined(slow_reader(server.address), "1234");
-    let [mut fast, mut sender] = [(); 2].map(|()| control_surface(server.address, "1234"));
-    // Long names fill the buffers between the two ends.
-    let name = |number: usize| format!("{number}{}", "x".repeat(200));
-    let mut newest = BTreeMap::new();
-    let mut value = 0_u32;
-    poll_until("values are dropped", || {
-        for _ in 0..100 {
-            for number in 0..20 {
-                value += 1;
-                newest.insert(name(number), f64::from(value));
-                sender.send_json(&json!({"type": "param", "param": name(number), "value": value}));
-            }
-            // The client `fast` receives each value, even while messages are queued for the client `slow`, which does not read.
-            (value - 19..=value).for_each(|value| assert_eq!(fast.receive()["value"].as_f64(), Some(f64::from(value))));
-        }
-        (server.metric("updates_coalesced_total") > 2_000).then_some(())
-    });
-    assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // Besides the system's socket buffers, 64 messages are being written, 256 in the queue, and one for each of the 20 parameters.
-    assert!(server.metric("queued_bytes") < (64 + 256 + 20) * 300);
-    slow.send_json(&json!({"type": "ping", "client_time": 7}));
-    let (mut received, mut count) = (BTreeMap::new(), 0);
-    loop {
-        let message = slow.receive();
-        if message["type"] == "pong" {
-            break;
-        }
-        count += 1;
-        let value = message["value"].as_f64().unwrap();
-        let previous = received.insert(message["param"].as_str().unwrap().to_owned(), value);
-        assert!(previous.is_none_or(|previous| previous < value), "values arrive in order");
-    }
-    assert!(count < value - 2_000, "{count} of {value}");
-    assert_eq!(received, newest);
-}
+use super::joined;
 
 #[test]
 fn rooms_of_the_options_are_printed() {
@@ -74,6 +32,8 @@ fn options_take_effect_on_rooms() {
     let options = "--dialect bbx --bbx-room 1234 --bbx-max-clients 1 --bbx-ping-interval 10ms";
     let server = Server::start_signaling(&options.split(' ').collect::<Vec<_>>());
     // A server with a single dialect accepts every URL path, and ignores messages of other dialects.
+    drop(Member::connect_to(server.address, "/health"));
+    assert_eq!(get(&server, "/health").status, 200);
     let mut surface = Member::connect_to(server.address, "/any/where?roomId=r");
     surface.send("ListRooms", &Value::Null);
     let mut surface = joined(surface, "1234");

@@ -8,7 +8,6 @@ use crate::signaling_server::{
     SECRET, broadcast_member, control_surface, jamjam_creator, jamjam_member, start_with_password, token, webrtc_member,
 };
 use test_support::server::{Member, Response, Server, poll_until, request, send};
-use test_support::snapshot;
 
 fn state(server: &Server, query: &str) -> Value {
     let response = request(server, "GET", &format!("/console/state{query}"), &[RIGHT]);
@@ -24,27 +23,12 @@ fn state_lists_rooms_members_and_activity() {
     let room = member.create_room("jam");
     member.send("JoinRoom", &json!({"room_id": "nowhere", "password": "hunter2", "peer_name": "Ann"}));
     member.receive_type("Error");
-    // The error may arrive before the server has noted that it is written.
-    let second = poll_until("an empty queue", || {
-        let state = state(&server, "?after=0");
-        let queues = [&state["counters"]["jamjam"]["queued_bytes"], &state["rooms"][0]["members"][0]["queuedBytes"]];
-        (queues == [0, 0]).then_some(state)
-    });
+    let second = state(&server, "?after=0");
     assert_eq!(second["runId"], first["runId"]);
-    // What differs in each run is masked: ids, times and memory.
-    let mut shown = second;
-    shown["counters"] = shown["counters"]["jamjam"].take();
-    let masked = "version runId uptimeMs time rssBytes openFiles createdAt connectedMs idleMs id room";
-    let shown = format!("{shown:#}");
-    let lines = shown.lines().map(|line| match line.split_once(": ") {
-        Some((name, _)) if masked.split(' ').any(|one| one == name.trim_matches([' ', '"'])) => format!("{name}: …\n"),
-        _ => format!("{line}\n"),
-    });
-    snapshot::assert_matches("servers/console_state", &lines.collect::<String>());
+    assert_eq!((&second["rooms"][0]["id"], &second["activity"][2]["reason"]), (&room, &json!("Room not found")));
+    assert_eq!(second["counters"]["jamjam"]["messages_received"], 2);
     let third = state(&server, "?after=2");
     assert_eq!((third["activity"].as_array().unwrap().len(), &third["activity"][0]["number"]), (1, &json!(3)));
-    assert_eq!(state(&server, "?after=3&filter=nobody")["rooms"], json!([]));
-    assert_eq!(state(&server, "?filter=aNN")["rooms"][0]["id"], room);
     drop(member);
     poll_until("an empty server", || (state(&server, "")["rooms"] == json!([])).then_some(()));
 }
@@ -56,9 +40,7 @@ fn protected_content_is_given_on_request_and_logged_once() {
     let (mut member, _) = jamjam_creator(server.address);
     member.chat("between us");
     member.rooms();
-    let hidden = state(&server, "?content=1");
-    let notes = hidden["activity"].as_array().unwrap();
-    assert!(notes.len() == 4 && notes.iter().all(|note| note["text"].is_null()), "{hidden}");
+    assert!(!state(&server, "").to_string().contains("between us"));
     for _ in 0..3 {
         let shown = state(&server, "?content=true");
         assert!(shown.to_string().contains("between us") && !shown.to_string().contains("hunter2"), "{shown}");
@@ -70,11 +52,10 @@ fn protected_content_is_given_on_request_and_logged_once() {
     assert_eq!(lines.matches("responses include content of protected rooms").count(), 1, "{lines}");
 }
 
-const BY_OPERATOR: (u16, &str) = (1008, "Disconnected by the operator");
 const ROOM_CLOSED: (u16, &str) = (1008, "Room closed by the operator");
 
-fn start(options: &[&str]) -> Server {
-    start_with_password(&[&["--bbx-room", "4711"], &SECRET[..], options].concat())
+fn start() -> Server {
+    start_with_password(&[&["--bbx-room", "4711"], &SECRET[..]].concat())
 }
 
 fn post(server: &Server, path: &str, body: &Value) -> Response {
@@ -92,36 +73,28 @@ fn body(response: &Response) -> Value {
 
 #[test]
 fn disconnected_member_is_closed_and_the_others_receive_its_leave() {
-    let mut server = start(&[]);
+    let mut server = start();
     let (mut ann, id) = jamjam_creator(server.address);
-    let bob = jamjam_member(server.address, &id);
-    let mut zoe = webrtc_member(server.address, "standup", "zoe");
-    let yan = webrtc_member(server.address, "standup", "yan");
-    let lobby = broadcast_member(server.address, "lobby", "c1");
-    let phone = control_surface(server.address, "4711");
+    let mut bob = jamjam_member(server.address, &id);
     let silent = Member::connect(server.address);
-    for (connection, mut client) in [(1, bob), (3, yan), (4, lobby), (5, phone)] {
-        assert_eq!(body(&disconnect(&server, connection)), json!({"disconnected": true}), "{connection}");
-        let ((code, reason), _) = client.read_to_close();
-        assert_eq!((code, reason.as_str()), BY_OPERATOR, "{connection}");
-        let line = server.line_starting_with("console: client disconnected by the operator ").message;
-        assert!(line.contains(" source=127.0.0.1 ") && line.contains(&format!(" conn={connection} ")), "{line}");
-    }
+    assert_eq!(body(&disconnect(&server, 1)), json!({"disconnected": true}));
+    assert_eq!(bob.closed(), (1008, "Disconnected by the operator".to_owned()));
+    let line = server.line_starting_with("console: client disconnected by the operator ").message;
+    assert!(line.contains(" source=127.0.0.1 ") && line.contains(" conn=1 "), "{line}");
     assert_eq!(ann.skip_to("PeerLeft")["data"]["peer_id"].as_str().map(str::len), Some(36));
-    assert_eq!(zoe.skip_to("participant-left")["userId"], "yan");
     // A connection without a room can be disconnected too.
-    assert_eq!(body(&disconnect(&server, 6)), json!({"disconnected": true}));
+    assert_eq!(body(&disconnect(&server, 2)), json!({"disconnected": true}));
     drop(silent);
     // A second request finds no connection. Numbers are never used again.
-    for connection in [1, 6, 7, u64::MAX] {
+    for connection in [1, 2, 3, u64::MAX] {
         assert_eq!(disconnect(&server, connection).status, 404, "{connection}");
     }
-    assert_eq!((server.metric("closed_by_operator_total"), server.metric("connections")), (5, 2));
+    assert_eq!((server.metric("closed_by_operator_total"), server.metric("connections")), (2, 1));
 }
 
 #[test]
 fn closed_room_disconnects_its_members_without_leave_messages() {
-    let mut server = start(&[]);
+    let mut server = start();
     let (ann, id) = jamjam_creator(server.address);
     let bob = jamjam_member(server.address, &id);
     let [zoe, yan] = ["zoe", "yan"].map(|user| webrtc_member(server.address, "standup", user));
@@ -156,9 +129,8 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
     // The other WebRTC room stays open, and clients can create a closed room again.
     other.send("ping", &Value::Null);
     other.skip_to("pong");
-    let run_id = body(&request(&server, "GET", "/console/state", &[RIGHT]))["runId"].take();
-    let of_this_run = json!({"dialect": "webrtc", "room": "other", "runId": run_id});
-    assert_eq!(body(&post(&server, "/console/close-room", &of_this_run))["members"], 1);
+    let other_room = json!({"dialect": "webrtc", "room": "other"});
+    assert_eq!(body(&post(&server, "/console/close-room", &other_room))["members"], 1);
     let _again = webrtc_member(server.address, "standup", "zoe");
     assert!(server.stop("TERM").lines.iter().all(|line| !line.contains("4711") && !line.contains("hunter2")));
 }

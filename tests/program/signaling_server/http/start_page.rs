@@ -1,19 +1,15 @@
 //! The start page at `/`, and the lines that the servers log at startup.
 
 use crate::signaling_server::start_with_password;
-use test_support::server::{Server, get, request};
+use test_support::server::{Server, get};
 
 #[test]
 fn start_page_is_public_and_links_to_all_pages() {
     let server = start_with_password(&[]);
-    let page = request(&server, "GET", "/", &["Host: rooms.example:8080"]).body;
-    for link in ["/console", "/docs", "/docs/messages", "/examples/", "/health", "/rooms"] {
+    let page = get(&server, "/").body;
+    for link in ["/console", "/docs", "/docs/messages", "/examples/jamjam", "/health", "/rooms"] {
         assert!(page.contains(&format!("href=\"{link}\"")), "{link}: {page}");
     }
-    assert!(page.contains("jamjam-dev probe --to ws://rooms.example:8080"), "{page}");
-    // A probe without a room needs the jamjam dialect.
-    let page = get(&Server::start_signaling(&["--dialect", "webrtc"]), "/").body;
-    assert!(page.contains("curl http://x/health") && !page.contains("jamjam-dev probe"), "{page}");
 }
 
 #[test]
@@ -28,6 +24,4 @@ fn start_lines_name_the_urls_of_an_unspecified_address_and_a_command() {
     let command = server.line_starting_with("signaling: run this to test the server command=").message;
     let command = command.split('"').nth(1).unwrap();
     assert_eq!(command, format!("jamjam-dev probe --to ws://127.0.0.1:{port}"));
-    let page = request(&server, "GET", "/", &["Host: a,b"]).body;
-    assert!(page.contains(&format!("<code>ws://127.0.0.1:{port}/</code>")) && !page.contains("0.0.0.0"), "{page}");
 }

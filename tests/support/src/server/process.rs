@@ -105,10 +105,6 @@ impl Server {
         let file = folder.path().join("ready.json");
         let mut command = program(&[subcommand, "--ready-file", file.to_str().unwrap()]);
         command.args(options);
-        // A killed server cannot remove the file with its login link, so the file must be in the folder of the test.
-        let links = folder.path().join("links");
-        fs::create_dir(&links).unwrap();
-        command.env("TMPDIR", links);
         prepare(&mut command);
         let mut program = start(command.stdout(Stdio::null()).stderr(Stdio::piped()));
         let ((line, log), (listening, listens_on)) = (mpsc::channel(), mpsc::channel());

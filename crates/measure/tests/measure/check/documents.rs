@@ -3,7 +3,7 @@
 use jamjam_core::time::Time;
 use jamjam_measure::check::{ClientCheck, CommandResult, EndedBy, FirstPacket, Severity, SignalingCheck};
 use jamjam_measure::document::Document;
-use jamjam_signaling::{ConnId, NewConnection, Route};
+use jamjam_signaling::{ConnId, NewConnection, Observer, Route};
 use serde_json::Value;
 
 use super::senders::route;
@@ -27,10 +27,7 @@ fn ended(ended_by: EndedBy, exit_code: Option<i32>, signal: Option<&str>) -> Com
 fn schema_accepts_exactly_the_fields_of_every_check() {
     let mut rooms = SignalingCheck::default();
     let source = [127, 0, 0, 1].into();
-    rooms.on_connect(
-        ConnId(1),
-        &NewConnection { source, local_ip: [127, 0, 0, 1].into(), is_forwarded: false, route: Route::Undecided },
-    );
+    rooms.on_connect(ConnId(1), &NewConnection { source, local_ip: [127, 0, 0, 1].into(), route: Route::Undecided });
     rooms.on_wrong_message(ConnId(1), "refused", "no");
     for datagram in client("samples-silent").datagrams() {
         rooms.senders.on_datagram(datagram.at, [0, 1], &route("Ben#1"), &datagram.bytes);

@@ -1,18 +1,17 @@
 //! The check of the connections of a signaling server. Tests of the program check it with all dialects.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
 
+use jamjam_core::memory_budget::MemoryBudget;
+use jamjam_core::time::Time;
 use jamjam_measure::check::{Severity, SignalingCheck};
 use jamjam_measure::document;
-use jamjam_signaling::{ConnId, Dialect, NewConnection, Route, STRICT_RULES};
+use jamjam_signaling::{ConnId, Dialect, Hub, Message, NewConnection, Observer, Route, STRICT_RULES, SignalingLimits};
 use roxmltree::Document;
 
-const CLIENT: NewConnection = NewConnection {
-    source: IpAddr::V4(Ipv4Addr::LOCALHOST),
-    local_ip: Ipv4Addr::LOCALHOST,
-    is_forwarded: false,
-    route: Route::Undecided,
-};
+const CLIENT: NewConnection =
+    NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), local_ip: Ipv4Addr::LOCALHOST, route: Route::Undecided };
 
 fn result(check: &SignalingCheck) -> document::Document {
     check.report().document(Severity::Error, 0, None)
@@ -86,8 +85,30 @@ fn a_room_that_was_left_again_still_counts() {
     let mut check = SignalingCheck::default();
     check.on_connect(ConnId(1), &CLIENT);
     for membership in [None, Some((Dialect::Jamjam, true)), Some((Dialect::Jamjam, false)), None] {
-        check.on_membership(ConnId(1), membership);
+        check.on_activity(Time::ZERO, ConnId(1), membership);
     }
     let [source] = &check.report().sources[..] else { panic!() };
     assert_eq!((source.facts.as_str(), source.took_part), ("jamjam, joined a room", true));
+}
+
+#[test]
+fn lists_of_rooms_and_pings_alone_do_not_keep_a_check_from_being_idle() {
+    let check = Arc::<Mutex<SignalingCheck>>::default();
+    let limits = SignalingLimits { message_rate: Some(2), is_strict: true, ..SignalingLimits::default() };
+    let hub = Hub::new(limits, [0; 4]).with_observer(Some(Arc::clone(&check) as _));
+    let memory = MemoryBudget::new(None).account(None);
+    let (mut last, list) = (0, Message::Text(r#"{"type":"ListRooms"}"#));
+    let connect = |conn| hub.on_connect(Time::ZERO.into(), ConnId(conn), CLIENT, &memory);
+    let last_message = || check.lock().expect("no panic").last_message;
+    // The last list exceeds the message rate, which closes the connection.
+    let closed = connect(1);
+    (0..5).for_each(|_| hub.on_message(Time::ZERO.into(), ConnId(1), list));
+    hub.on_activity(Time::ZERO.into(), ConnId(1));
+    assert_eq!((last_message(), closed.is_closing()), (None, true));
+    connect(2);
+    for message in [Message::Binary(1), Message::Text("{}"), list] {
+        last += 1_000;
+        hub.on_message(Time::from_millis(last).into(), ConnId(2), message);
+        assert_eq!(last_message(), Some(Time::from_millis(last)), "{message:?}");
+    }
 }

@@ -1,10 +1,8 @@
 //! The snapshots and the activity list of the hub are complete and bounded. Events from before the first snapshot are not included.
 
-use jamjam_core::time::Time;
 use jamjam_signaling::broadcast::{BroadcastSettings, DeclaredRoom};
 use jamjam_signaling::{
-    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, RoomSnapshot, SignalingLimits, Snapshot,
-    SnapshotQuery,
+    ActivityKind, ActivityOutcome, CloseCode, ConnId, CreateRoomOptions, Message, RoomSnapshot, Snapshot,
 };
 use serde_json::json;
 use test_support::logged::logged;
@@ -35,12 +33,11 @@ impl TestHub {
     }
 
     fn snapshot(&mut self, at: u64) -> Snapshot {
-        self.hub.snapshot(ms(1_000 * at), &SnapshotQuery::default())
+        self.hub.snapshot(ms(1_000 * at), 0, false)
     }
 
     fn snapshot_with_content(&mut self, at: u64) -> Snapshot {
-        let query = SnapshotQuery { include_content: true, ..SnapshotQuery::default() };
-        self.hub.snapshot(ms(1_000 * at), &query)
+        self.hub.snapshot(ms(1_000 * at), 0, true)
     }
 }
 
@@ -64,12 +61,8 @@ fn activity_is_recorded_only_while_snapshots_are_taken() {
     hub.say(10, 1, PING);
     assert_eq!(numbers(hub.snapshot(10)), (1, 1));
     hub.say(19, 1, PING);
-    // From second 20 on, nothing is recorded, even if the timer is late.
+    // From second 20 on, nothing is recorded.
     hub.say(20, 1, PING);
-    for deadline in [11_000, 20_000] {
-        assert_eq!(hub.hub.next_deadline(), Some(Time::from_millis(deadline)));
-        hub.on_deadline(deadline);
-    }
     assert_eq!(numbers(hub.snapshot(21)), (0, 2));
     // The numbers continue although the activity log was emptied. Therefore, a later snapshot shows what is new.
     hub.say(22, 1, PING);
@@ -77,7 +70,7 @@ fn activity_is_recorded_only_while_snapshots_are_taken() {
 }
 
 #[test]
-fn last_100_rejections_are_kept_while_no_console_is_open() {
+fn last_200_rejections_are_kept_while_no_console_is_open() {
     let mut hub = hub();
     hub.arrive(0, 1, "/?roomId=r");
     hub.arrive(0, 2, "/");
@@ -88,29 +81,27 @@ fn last_100_rejections_are_kept_while_no_console_is_open() {
     assert_eq!(hub.post(2_000, "lobby", "[]"), rejected_post(422, "Payload must be a JSON object", None));
     let before = ["closed with 1008: Missing required parameters", "Room not found", "Payload must be a JSON object"];
     assert_eq!(reasons(&hub.snapshot(3)), before.map(|reason| (reason, false)));
-    // While the console is open, the text is recorded too. It is discarded when the console is closed.
+    // While the console is open, the text is recorded too.
     hub.say(4, 2, &rejected);
     hub.say(4, 2, ignored);
     assert!(hub.snapshot(5).activity[3].text.as_deref().is_some_and(|text| text.contains("Bob")));
-    hub.on_deadline(13_000);
-    hub.on_deadline(15_000);
     let kept = hub.snapshot(60);
-    assert_eq!((kept.activity.len(), reasons(&kept)[3]), (4, ("Room not found", false)));
-    hub.on_deadline(70_000);
-    (0..150).for_each(|_| hub.say(100, 2, &rejected));
+    assert_eq!((kept.activity.len(), reasons(&kept)[3]), (4, ("Room not found", true)));
+    (0..250).for_each(|_| hub.say(100, 2, &rejected));
     let kept = hub.snapshot(101);
-    assert_eq!((kept.activity.len(), kept.last_activity), (100, 155));
+    assert_eq!((kept.activity.len(), kept.last_activity), (200, 255));
 }
 
 #[test]
-fn rejections_and_connects_survive_a_busy_room() {
+fn last_200_messages_are_kept_and_rejections_and_connects_survive_them() {
     let mut hub = hub();
     hub.arrive(0, 1, &webrtc("r", "u"));
     hub.snapshot(0);
     hub.arrive(0, 2, &webrtc("r", "v"));
     hub.say(0, 1, PING);
     hub.say(0, 2, r#"{"no":"type"}"#);
-    (0..300).for_each(|_| hub.say(0, 1, PING));
+    (0..299).for_each(|_| hub.say(0, 1, PING));
+    hub.send(1, 0, &json!({"type": "ping", "x": "ü".repeat(5_000)}));
     let snapshot = hub.snapshot(1);
     let oldest = snapshot.activity.iter().take(3).map(|note| (note.number, note.kind, note.outcome));
     // The first ping was removed from the list together with the pings up to number 103.
@@ -121,25 +112,11 @@ fn rejections_and_connects_survive_a_busy_room() {
     ];
     assert_eq!(oldest.collect::<Vec<_>>(), expected);
     assert_eq!((snapshot.activity.len(), snapshot.last_activity), (202, 303));
-}
-
-#[test]
-fn last_200_activities_are_kept_and_listed_oldest_first() {
-    let mut hub = hub();
-    hub.arrive(0, 1, &webrtc("r", "u"));
-    hub.snapshot(0);
-    (1..=250).for_each(|number| hub.send(1, 0, &json!({"type": "ping", "n": number})));
-    let after = |hub: &mut TestHub, after| {
-        let activity = hub.hub.snapshot(ms(1_000), &SnapshotQuery { after, ..SnapshotQuery::default() }).activity;
-        activity.into_iter().map(|note| (note.number, note.bytes, note.text, note.message_type)).collect::<Vec<_>>()
-    };
-    let all = after(&mut hub, 0);
-    assert!(all.iter().map(|note| note.0).eq(51..=250));
-    assert_eq!(all[0].2.as_deref(), Some(r#"{"type":"ping","n":51}"#));
-    assert!(after(&mut hub, 248).iter().map(|note| note.0).eq([249, 250]));
-    assert_eq!([250, u64::MAX, 1].map(|since| after(&mut hub, since).len()), [0, 0, 200]);
-    hub.send(1, 1_000, &json!({"type": "ping", "x": "ü".repeat(5_000)}));
-    assert_eq!(after(&mut hub, 250), [(251, 10_022, None, None)]);
+    assert_eq!(snapshot.activity[2].text.as_deref(), Some(PING));
+    // The text of a long message is not kept.
+    let after = |after| hub.hub.snapshot(ms(1_000), after, false).activity;
+    let newest: Vec<_> = after(302).into_iter().map(|note| (note.number, note.bytes, note.text)).collect();
+    assert_eq!((newest, after(303).len(), after(u64::MAX).len()), (vec![(303, 10_022, None)], 0, 0));
 }
 
 #[test]
@@ -165,7 +142,7 @@ fn rooms_of_all_dialects_are_shown_in_one_form() {
     assert_eq!((counts.connections, counts.messages_received), (7, 3));
     assert_eq!(counts.messages_sent, hub.sink.texts.len() as u64);
     assert_eq!(
-        [1, 2, 6].map(|conn| hub.at(9).disconnect(ConnId(conn))),
+        [1, 2, 6].map(|conn| hub.at(9, |hub, now| hub.disconnect(now, ConnId(conn)))),
         [Ok("jamjam"), Ok("broadcast"), Ok("undecided")]
     );
 }
@@ -197,32 +174,6 @@ fn rooms_and_members_are_bounded_with_omitted_counts() {
 }
 
 #[test]
-fn members_are_found_by_name_id_address_or_number() {
-    let mut hub = TestHub::new(SignalingLimits { max_webrtc_members: 1_000, ..SignalingLimits::default() });
-    for conn in 1..=120 {
-        hub.arrive(0, conn, &format!("/?roomId=full&userId=user-{conn}&userName=Nemo"));
-    }
-    hub.arrive(0, 201, &webrtc("Probe", "x"));
-    hub.arrive(0, 202, "/");
-    let full = |members| vec![("full", members, 120)];
-    for (filter, rooms, outside) in [
-        ("USER-112", full(1), vec![]),
-        ("#112", full(1), vec![]),
-        ("112", full(1), vec![]),
-        ("nemo", full(100), vec![]),
-        ("Full", full(100), vec![]),
-        ("probe", vec![("Probe", 1, 1)], vec![]),
-        ("192.0.2.202", vec![], vec![202]),
-        ("nobody", vec![], vec![]),
-    ] {
-        let found = hub.hub.snapshot(ms(0), &SnapshotQuery { filter: filter.to_owned(), ..SnapshotQuery::default() });
-        let found_rooms = found.rooms.iter().map(|room| (&*room.id, room.members.len(), room.member_count));
-        assert_eq!(found_rooms.collect::<Vec<_>>(), rooms, "{filter}");
-        assert!(found.unjoined.iter().map(|member| member.connection).eq(outside), "{filter}");
-    }
-}
-
-#[test]
 fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     let mut hub = TestHub::new(with_secret(&BroadcastSettings::default()));
     hub.create_control_surface(0, "4711");
@@ -235,15 +186,15 @@ fn activity_shows_the_outcome_and_the_reason_of_the_log() {
     hub.send(2, 0, &json!({"type": "ChatMessage", "data": chat}));
     hub.send(2, 0, &json!({"type": "JoinRoom", "data": {"room_id": room}}));
     hub.send(3, 0, &json!({"type": "join", "room_code": "0000"}));
-    hub.at(0).on_binary(ConnId(3));
+    hub.at(0, |hub, now| hub.on_message(now, ConnId(3), Message::Binary(0)));
     hub.text(4, 0, "{");
     hub.connect_to(5, "/lobby?token=x");
     hub.connect_to(6, "/?roomId=r");
-    hub.at(0).on_server_close(ConnId(3), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
+    hub.at(0, |hub, now| hub.close_connection(now, ConnId(3), CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout"));
     hub.disconnect(1);
     assert_eq!(hub.post(0, "lobby", "[]"), rejected_post(422, "Payload must be a JSON object", None));
     hub.arrive(1, 7, &webrtc("lobby", "u"));
-    hub.at(2_000).on_close(ConnId(7), CloseCode::NORMAL_CLOSURE, "off to bed");
+    hub.at(2_000, |hub, now| hub.on_close(now, ConnId(7), CloseCode::NORMAL_CLOSURE, "off to bed"));
     let activity = hub.snapshot(0).activity.into_iter().map(|entry| {
         let place = (entry.connection, entry.room.filter(|room| room == "lobby"), entry.address.map(|_| "address"));
         let time = entry.time - ms(0).unix_ms();
@@ -266,7 +217,7 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     hub.arrive(1, 3, "/");
     hub.send(3, 1_000, &create(Some("hunter2")));
     hub.send(3, 1_000, &chat("gone"));
-    hub.at(1_000).on_close(ConnId(3), CloseCode::NORMAL_CLOSURE, "bye");
+    hub.at(1_000, |hub, now| hub.on_close(now, ConnId(3), CloseCode::NORMAL_CLOSURE, "bye"));
     hub.arrive(1, 4, &url("lobby"));
     hub.say(1, 4, r#"{"content":"lobby"}"#);
     let snapshot = hub.snapshot(2);

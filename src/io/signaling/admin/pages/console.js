@@ -1,27 +1,25 @@
-"use strict";
-// Polls the state once a second while the page is visible. Text from the network becomes text nodes, never markup.
+// Polls the state of the server while the page is visible. Text from the network becomes text nodes, never markup.
+
+import { $, element, request } from "./shared.js";
 
 const POLL_INTERVAL_MS = 1000;
+const RETRY_INTERVAL_S = 3;
 const REQUEST_TIMEOUT_MS = 8000;
-const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 // How long the server records activity after a request.
 const RETENTION_MS = 10000;
-// Rates are averaged over this many intervals.
-const RATE_INTERVALS = 5;
-// Maximum number of entries on the page, and maximum number held while the page is paused.
+// Maximum number of entries of each group on the page.
 const MAX_ENTRIES = 500;
-// Rooms are expanded if there are at most this many, without and with a filter.
+// Rooms are expanded if there are at most this many.
 const MAX_OPEN_ROOMS = 3;
-const MAX_OPEN_FILTERED_ROOMS = 10;
 const MAX_NAMES = 5000;
 // Types of messages that only keep a connection open, in lower case.
 const PING_TYPES = new Set(["ping", "pong", "keepalive", "keep-alive", "heartbeat"]);
+// The columns of the counters, by their names in the state.
+const COUNTERS = ["connections", "rooms", "members", "messages_received", "messages_sent", "messages_ignored", "requests_limited", "queued_bytes"];
 
-const $ = (id) => document.getElementById(id);
-const setText = (element, text) => {
-  if (element.textContent !== text) element.textContent = text;
+const setText = (target, text) => {
+  if (target.textContent !== text) target.textContent = text;
 };
-const instantiate = (id) => $(id).content.firstElementChild.cloneNode(true);
 
 // ---- Formatting
 
@@ -36,14 +34,10 @@ const visibleLines = (text) => text.replace(INVISIBLE, (letter) => (letter === "
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const count = (n, one, many = `${one}s`) => `${whole.format(n)} ${n === 1 ? one : many}`;
-const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const rate = (n) => (n >= 100 || n === 0 ? whole.format(Math.round(n)) : tenth.format(n));
 
 function bytes(n) {
   if (n < 1024) return `${n} B`;
-  const unit = n < 1 << 20 ? "KiB" : n < 2 ** 30 ? "MiB" : "GiB";
-  const value = n / { KiB: 1024, MiB: 1 << 20, GiB: 2 ** 30 }[unit];
-  return `${value < 10 ? tenths.format(value) : whole.format(Math.round(value))} ${unit}`;
+  return n < 1 << 20 ? `${tenths.format(n / 1024)} KiB` : `${tenths.format(n / (1 << 20))} MiB`;
 }
 
 function span(ms) {
@@ -56,38 +50,118 @@ function span(ms) {
 
 function clock(ms) {
   const time = new Date(ms);
-  const two = (n) => String(n).padStart(2, "0");
-  const parts = [time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join(":");
-  return `${parts}.${String(time.getMilliseconds()).padStart(3, "0")}`;
+  return `${time.toTimeString().slice(0, 8)}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }
 
-function announce(text) {
-  setText($("spoken"), text);
+// ---- Lists
+
+// Updates a list without losing focus or open details.
+function updateList(list, known, items, keyOf, make, update) {
+  const focused = document.activeElement;
+  const gone = new Set(known.keys());
+  let next = list.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    gone.delete(key);
+    if (!known.has(key)) known.set(key, make());
+    const entry = known.get(key);
+    update(entry, item);
+    if (entry.element === next) next = next.nextElementSibling;
+    else list.insertBefore(entry.element, next);
+  }
+  for (const key of gone) {
+    known.get(key).element.remove();
+    known.delete(key);
+  }
+  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
 
-// ---- State
+// A copy of a template, with its elements by their first class.
+function instantiate(id) {
+  const copy = $(id).content.firstElementChild.cloneNode(true);
+  const parts = { element: copy, details: copy.querySelector("details") };
+  for (const child of copy.querySelectorAll("[class]")) parts[child.classList[0]] ??= child;
+  return parts;
+}
 
-let runId = null;
-let lastActivity = 0;
-let updatedAt = null;
-// Responses to requests of an earlier epoch are discarded.
-let epoch = 0;
-let paused = false;
-let held = [];
-let heldDropped = 0;
-let samples = [];
-const rooms = new Map();
-const unjoinedPeople = new Map();
-// Names of connections, kept even after they are closed.
-const names = new Map();
-const notes = [];
-// What is shown exclusively: `{ room, name }` or `{ connection }`; null if everything is shown.
-let scope = null;
+// ---- Find
 
 const filterText = () => $("find").value.trim().toLowerCase();
-const matchesDialect = (dialect) => !$("dialect").value || $("dialect").value === dialect;
-const scopeKey = () => (scope ? (scope.room ?? `#${scope.connection}`) : "");
-const isInScope = ({ dialect, id }) => !scope?.room || scope.room === keyOfRoom({ dialect, id });
+
+// The rooms whose name or id contains the text, otherwise those of their members that are found by name, id, address or number (`7` or `#7`).
+function filtered({ rooms, unjoined, ...state }) {
+  const text = filterText();
+  const has = (value) => value?.toLowerCase().includes(text);
+  const isFound = ({ connection, id, name, address }) =>
+    [id, name, address].some(has) || [String(connection), `#${connection}`].includes(text);
+  const foundIn = (room) => (has(room.id) || has(room.name) ? room : { ...room, members: room.members.filter(isFound), isPart: true });
+  const found = rooms.map(foundIn).filter(({ isPart, members }) => !isPart || members.length);
+  return { ...state, rooms: found, unjoined: unjoined.filter(isFound) };
+}
+
+function find(text) {
+  $("find").value = text;
+  filterNotes();
+  poll();
+}
+
+// ---- Counters
+
+function showCounters(counters) {
+  const sum = (name) => Object.values(counters).reduce((total, values) => total + values[name], 0);
+  const all = Object.fromEntries(COUNTERS.map((name) => [name, sum(name)]));
+  const rows = Object.entries({ ...counters, all }).map(([dialect, values]) => {
+    const cells = COUNTERS.map((name) => element("td", { className: "number" }, whole.format(values[name])));
+    return element("tr", {}, element("th", { scope: "row" }, dialect), cells);
+  });
+  $("counters").tBodies[0].replaceChildren(...rows);
+}
+
+// ---- Impaired or severed paths
+
+// Without relayed media, there are no paths, so they are not requested again.
+let hasLinks = true;
+let shownLinks = "";
+
+function showLinks(answer) {
+  hasLinks = answer.links !== null;
+  $("links").hidden = !answer.links?.length && !answer.severed.length;
+  // The list is replaced only if it has changed, so that a button keeps the focus.
+  const text = JSON.stringify(answer);
+  if (text === shownLinks) return;
+  shownLinks = text;
+  const links = (answer.links ?? []).map(({ from, to, members, ...values }) => {
+    const what = Object.entries(values).map(([name, value]) => `${name} ${value ?? "as at the start"}`);
+    const changed = Object.keys(values).filter((name) => values[name] !== null);
+    return linkItem(from, to, `${from} → ${to}: ${what.join(", ")} (${count(members, "member")})`, changed);
+  });
+  const severed = answer.severed.map((from) => linkItem(from, "*", `${from}: severed from the server`, ["signaling"]));
+  $("links-list").replaceChildren(...links, ...severed);
+}
+
+function linkItem(from, to, text, names) {
+  const button = element("button", { type: "button", hidden: names.length === 0 }, "Restore");
+  button.setAttribute("aria-label", `Restore ${visible(text)}`);
+  button.addEventListener("click", () => restore({ from, to, ...Object.fromEntries(names.map((name) => [name, null])) }));
+  return element("li", { className: "row" }, element("bdi", {}, visible(text)), button);
+}
+
+async function restore(link) {
+  const error = await send("/admin/links", link);
+  $("links-error").hidden = !error;
+  setText($("links-error"), visible(error));
+  if (!error) setText($("spoken"), `${visible(link.from)} was restored.`);
+  poll();
+}
+
+// ---- Rooms and members
+
+const rooms = new Map();
+const outside = new Map();
+// Names of connections, kept even after they are closed.
+const names = new Map();
+
+const serverUrl = () => location.origin.replace("http", "ws");
 
 function remember({ connection, name, id }) {
   if (!name && !id) return;
@@ -98,176 +172,73 @@ function remember({ connection, name, id }) {
   if (names.size > MAX_NAMES) names.delete(names.keys().next().value);
 }
 
-const nameOf = (connection) => names.get(connection)?.name ?? "";
-
-// ---- Updates a list without losing focus or open details
-
-function updateList(list, known, items, keyOf, make, update) {
-  const focused = document.activeElement;
-  const gone = new Set(known.keys());
-  let next = list.firstElementChild;
-  for (const item of items) {
-    const key = keyOf(item);
-    gone.delete(key);
-    let entry = known.get(key);
-    if (!entry) {
-      entry = make(item);
-      known.set(key, entry);
-    }
-    update(entry, item);
-    if (entry.element === next) {
-      next = next.nextElementSibling;
-    } else {
-      list.insertBefore(entry.element, next);
-    }
-  }
-  for (const key of gone) {
-    known.get(key).element.remove();
-    known.delete(key);
-  }
-  if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
-}
-
-function parts(element) {
-  const named = {};
-  for (const child of element.querySelectorAll("[class]")) named[child.className] ??= child;
-  return { element, ...named };
-}
-
-// ---- Counters
-
-const COLUMNS = [
-  ["connections"],
-  ["rooms"],
-  ["members"],
-  ["messages_received", "rate"],
-  ["messages_received"],
-  ["messages_sent", "rate"],
-  ["messages_sent"],
-  ["messages_ignored"],
-  ["requests_limited"],
-  ["queued_bytes", "bytes"],
-];
-
-function showCounters({ counters, uptimeMs }) {
-  samples.push({ counters, at: uptimeMs });
-  samples = samples.slice(-RATE_INTERVALS - 1);
-  const [first] = samples;
-  const seconds = (uptimeMs - first.at) / 1000;
-  const total = (of, what) => Object.values(of).reduce((sum, one) => sum + one[what], 0);
-  const body = $("counters").tBodies[0];
-  const dialects = Array.from($("dialect").options, ({ value }) => value).filter(Boolean);
-  [...dialects, "all"].forEach((dialect, index) => {
-    const row = body.rows[index] ?? body.insertRow();
-    if (!row.cells.length) {
-      const head = document.createElement("th");
-      head.scope = "row";
-      head.textContent = dialect;
-      row.append(head, ...COLUMNS.map(() => document.createElement("td")));
-      row.className = dialect === "all" ? "all" : "";
-    }
-    const read = (of, what) => (dialect === "all" ? total(of, what) : (of[dialect]?.[what] ?? 0));
-    COLUMNS.forEach(([what, kind], column) => {
-      const now = read(counters, what);
-      let text = whole.format(now);
-      if (kind === "rate") text = seconds > 0 ? rate((now - read(first.counters, what)) / seconds) : "…";
-      if (kind === "bytes") text = bytes(now);
-      const cell = row.cells[column + 1];
-      setText(cell, text);
-      cell.className = /^0( B)?$/.test(text) ? "zero" : "";
-    });
-  });
-}
-
-// ---- Rooms and members
-
-const keyOfRoom = ({ dialect, id }) => `${dialect}/${id}`;
-const serverUrl = () => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}`;
-
 function makeConnection() {
-  const entry = parts(instantiate("member-template"));
-  entry.number.addEventListener("click", () => toggleScope({ connection: entry.connection.connection }));
+  const entry = instantiate("member-template");
+  entry.number.addEventListener("click", () => find(`#${entry.connection.connection}`));
   entry.end.addEventListener("click", () => confirmDisconnect(entry.connection));
   return entry;
 }
 
-function showConnection(entry, connection, isInRoom) {
-  const { number, dialect, name, id, address, numbers } = entry;
+function showConnection(entry, connection) {
+  const number = `#${connection.connection}`;
   entry.connection = connection;
-  setText(number, `#${connection.connection}`);
-  number.title = `Show only #${connection.connection}`;
-  number.setAttribute("aria-pressed", String(scope?.connection === connection.connection));
-  entry.end.setAttribute("aria-label", `Disconnect #${connection.connection}`);
-  setText(dialect, isInRoom ? (connection.isControlChannel ? "control channel" : "") : connection.dialect);
-  setText(name, visible(connection.name ?? ""));
-  setText(id, visible(connection.id ?? ""));
-  setText(address, connection.address);
+  setText(entry.number, number);
+  entry.number.title = `Show only ${number}`;
+  entry.end.setAttribute("aria-label", `Disconnect ${number}`);
+  // The dialect of a member is that of its room.
+  setText(entry.dialect, connection.isControlChannel ? "control channel" : connection.id === null ? connection.dialect : "");
+  setText(entry.name, visible(connection.name ?? ""));
+  setText(entry.id, visible(connection.id ?? ""));
+  setText(entry.address, connection.address);
   const queued = connection.queuedBytes ? ` · ${bytes(connection.queuedBytes)} queued` : "";
   const idle = connection.idleMs === null ? "no messages" : `last message ${span(connection.idleMs)} ago`;
-  setText(numbers, `connected for ${span(connection.connectedMs)} · ${idle}${queued}`);
-}
-
-function showMembers(entry) {
-  const { room } = entry;
-  const update = (one, connection) => showConnection(one, connection, true);
-  const isOpen = entry.details.open;
-  updateList(entry.list, entry.members, isOpen ? room.members : [], (one) => one.connection, makeConnection, update);
-  const hidden = room.memberCount - room.members.length;
-  const none = room.memberCount === 0 ? "No members." : "";
-  setText(entry.more, hidden ? `${count(hidden, "more member")} not shown${filterText() ? "; matching members come first" : ""}.` : none);
+  setText(entry.numbers, `connected for ${span(connection.connectedMs)} · ${idle}${queued}`);
 }
 
 function makeRoom() {
-  const entry = parts(instantiate("room-template"));
-  entry.details = entry.element.querySelector("details");
-  entry.list = entry.element.querySelector("ul");
-  entry.members = new Map();
-  entry.only.addEventListener("click", () => toggleScope({ room: keyOfRoom(entry.room), name: entry.room.name || entry.room.id }));
+  const entry = { ...instantiate("room-template"), list: new Map() };
+  entry.only.addEventListener("click", () => find(entry.room.id));
   entry.end.addEventListener("click", () => confirmCloseRoom(entry.room));
   entry.details.addEventListener("toggle", () => showMembers(entry));
   return entry;
 }
 
+function showRoom(entry, room, now) {
+  entry.room = room;
+  setText(entry.dialect, room.dialect);
+  setText(entry.name, visible(room.name || room.id));
+  setText(entry.id, room.name && room.name !== room.id ? visible(room.id) : "");
+  setText(entry.lock, room.protected ? (room.dialect === "jamjam" ? "needs a password" : "needs a token") : "");
+  setText(entry.size, count(room.memberCount, "member"));
+  setText(entry.age, `created ${span(now - room.createdAt)} ago`);
+  showMembers(entry);
+}
+
+function showMembers({ room, members, list, details, more }) {
+  updateList(members, list, details.open ? room.members : [], (one) => one.connection, makeConnection, showConnection);
+  const hidden = room.memberCount - room.members.length;
+  const none = room.memberCount === 0 ? "No members." : "";
+  setText(more, hidden ? `${count(hidden, "more member")} not shown.` : none);
+}
+
 function showRooms(state, isNewFilter) {
-  const hasMember = ({ members }) => scope?.connection === undefined || members.some((one) => one.connection === scope.connection);
-  let shown = state.rooms.filter((room) => matchesDialect(room.dialect) && isInScope(room) && hasMember(room));
-  const isFew = shown.length <= (filterText() || scope ? MAX_OPEN_FILTERED_ROOMS : MAX_OPEN_ROOMS);
-  const order = $("order").value;
-  if (order !== "createdAt") shown = shown.sort((a, b) => b[order] - a[order]);
-  updateList($("rooms"), rooms, shown, keyOfRoom, (room) => {
-    const entry = makeRoom();
-    entry.details.open = isFew;
-    return entry;
-  }, (entry, room) => {
-    entry.room = room;
-    if (isNewFilter) entry.details.open = isFew;
-    setText(entry.dialect, room.dialect);
-    setText(entry.name, visible(room.name || room.id));
-    setText(entry.id, room.name && room.name !== room.id ? visible(room.id) : "");
-    setText(entry.lock, room.protected ? (room.dialect === "jamjam" ? "needs a password" : "needs a token") : "");
-    setText(entry.size, count(room.memberCount, "member"));
-    setText(entry.age, `created ${span(state.time - room.createdAt)} ago`);
-    entry.only.setAttribute("aria-pressed", String(scope?.room === keyOfRoom(room)));
-    showMembers(entry);
+  const keyOf = ({ dialect, id }) => `${dialect}/${id}`;
+  const isFew = state.rooms.length <= MAX_OPEN_ROOMS;
+  const known = new Set(rooms.keys());
+  updateList($("rooms"), rooms, state.rooms, keyOf, makeRoom, (entry, room) => {
+    if (isNewFilter || !known.has(keyOf(room))) entry.details.open = isFew;
+    showRoom(entry, room, state.time);
   });
-  const members = shown.reduce((sum, { memberCount }) => sum + memberCount, 0);
+  const members = state.rooms.reduce((sum, { memberCount }) => sum + memberCount, 0);
   const more = state.omittedRooms ? `, ${whole.format(state.omittedRooms)} more not shown` : "";
-  setText($("rooms-count"), `${count(shown.length, "room")}, ${count(members, "member")}${more}`);
-  const isFiltered = filterText() || $("dialect").value || scope;
-  $("rooms-empty").hidden = shown.length > 0;
-  setText($("rooms-empty"), isFiltered
-    ? (scope?.room ? "This room is closed or not in the list." : "No matching room or member. Press Esc in “Find” to see all.")
+  setText($("rooms-count"), `${count(state.rooms.length, "room")}, ${count(members, "member")}${more}`);
+  $("rooms-empty").hidden = state.rooms.length > 0;
+  setText($("rooms-empty"), filterText()
+    ? "No matching room or member. Press Esc to see all."
     : `No rooms. Connect a client to ${serverUrl()}/, or for WebRTC to ${serverUrl()}/?roomId=jam&userId=me&userName=Me`);
-  for (const room of state.rooms) room.members.forEach(remember);
-
-  const isShown = (one) => !scope || scope.connection === one.connection;
-  const unjoined = state.unjoined.filter((one) => matchesDialect(one.dialect) && isShown(one));
-  updateList($("outside"), unjoinedPeople, unjoined, (one) => one.connection, makeConnection, showConnection);
-  const beyond = state.omittedUnjoined && !scope ? ` and ${whole.format(state.omittedUnjoined)} more` : "";
-  setText($("outside-count"), unjoined.length ? `${count(unjoined.length, "connection")}${beyond}` : "");
-  $("outside-empty").hidden = unjoined.length > 0;
-  setText($("outside-empty"), isFiltered ? "No matching connection without a room." : "Every connection is in a room.");
-
+  updateList($("outside"), outside, state.unjoined, (one) => one.connection, makeConnection, showConnection);
+  const omitted = state.omittedUnjoined ? `, ${whole.format(state.omittedUnjoined)} more not shown` : "";
+  setText($("outside-count"), `${count(state.unjoined.length, "connection")}${filterText() ? " found" : ""}${omitted}`);
 }
 
 // ---- Activity
@@ -276,31 +247,35 @@ const KINDS = { connect: "connected", close: "connection closed", post: "posted 
 const MARKS = { connect: "+", close: "−", post: "⇥" };
 const OUTCOMES = { accepted: "", ignored: "△ ignored", rejected: "✕ rejected" };
 
+// The entries on the page, the oldest first: an activity, or a gap without one.
+let notes = [];
+let paused = false;
+// The numbers of the last activity on the page, and in the last state, which differ while the page is paused.
+let shownActivity = 0;
+let lastActivity = 0;
+let updatedAt = null;
+
 const isMessage = ({ kind }) => kind !== "connect" && kind !== "close";
 const isHidden = (note) => isMessage(note) && note.protected && !$("content").checked;
 
-// A ping that the server ignored or rejected is a problem, and is always shown.
-const isPing = ({ note }) => note?.outcome === "accepted" && PING_TYPES.has(note.messageType?.toLowerCase());
-
-function isWanted(entry) {
-  return isMatching(entry) && (!isPing(entry) || $("pings").checked);
+// Accepted messages and other entries are limited separately, as on the server. A ping that the server ignored or rejected is a problem.
+function groupOf({ note }) {
+  if (note?.outcome !== "accepted" || !isMessage(note)) return "other";
+  return PING_TYPES.has(note.messageType?.toLowerCase()) ? "ping" : "message";
 }
 
-function isMatching({ note }) {
+function isWanted(entry) {
+  const { note } = entry;
   // Gaps are always shown.
   if (!note) return true;
-  if (scope?.room && (!note.room || !isInScope({ dialect: note.dialect, id: note.room }))) return false;
-  if (scope?.connection !== undefined && note.connection !== scope.connection) return false;
   const kinds = $("kinds").value;
-  if (!matchesDialect(note.dialect)) return false;
-  if (kinds === "messages" && !isMessage(note)) return false;
+  if (kinds === "default" && groupOf(entry) === "ping") return false;
   if (kinds === "problems" && note.outcome === "accepted") return false;
-  const find = filterText();
-  if (!find) return true;
-  if (note.connection !== null && find.replace(/^#/, "") === String(note.connection)) return true;
-  const room = note.room && rooms.get(keyOfRoom({ dialect: note.dialect, id: note.room }))?.room;
+  const text = filterText();
+  if (/^#\d+$/.test(text)) return text === `#${note.connection}`;
+  const room = rooms.get(`${note.dialect}/${note.room}`)?.room;
   const texts = [note.room, room?.name, note.address, note.messageType, note.reason, note.text, names.get(note.connection)?.all];
-  return texts.some((text) => text?.toLowerCase().includes(find));
+  return !text || text === String(note.connection) || texts.some((one) => one?.toLowerCase().includes(text));
 }
 
 function openNote(entry) {
@@ -309,30 +284,24 @@ function openNote(entry) {
   const who = names.get(note.connection)?.all;
   const whose = note.connection === null ? "over HTTP" : `connection #${note.connection}${who ? ` (${visible(who)})` : ""}`;
   const from = note.address ? ` from ${note.address}` : "";
-  entry.onlyRoom.hidden = !note.room;
-  entry.onlyMember.hidden = note.connection === null;
-  setText(entry.onlyMember, `Only #${note.connection}`);
   setText(entry.where, `${whose}${from}${note.room ? ` in room ${visible(note.room)}` : ""}, ${new Date(note.time).toISOString()}`);
   let text = "";
   if (note.text !== null) text = visibleLines(JSON.stringify(JSON.parse(note.text), null, 2));
   else if (isHidden(note)) text = "Hidden: the room needs a password or a token. Use the switch above to show the content.";
   else if (isMessage(note)) text = `${bytes(note.bytes)} that are not JSON, or too long to show.`;
   setText(entry.text, text);
-  entry.element.querySelector("pre").hidden = !text;
+  entry.text.parentElement.hidden = !text;
 }
 
 function makeNote(note) {
-  const entry = parts(instantiate("note-template"));
-  entry.note = note;
-  entry.onlyRoom = entry["only-room"];
-  entry.onlyMember = entry["only-member"];
-  entry.onlyRoom.addEventListener("click", () => {
-    const id = { dialect: note.dialect, id: note.room };
-    setScope({ room: keyOfRoom(id), name: rooms.get(keyOfRoom(id))?.room.name || note.room });
-  });
-  entry.onlyMember.addEventListener("click", () => setScope({ connection: note.connection }));
-  entry.details = entry.element.querySelector("details");
-  entry.element.classList.add(note.outcome, "fresh");
+  const entry = { ...instantiate("note-template"), note };
+  const [onlyRoom, onlyMember] = [entry["only-room"], entry["only-member"]];
+  onlyRoom.hidden = !note.room;
+  onlyRoom.addEventListener("click", () => find(note.room));
+  onlyMember.hidden = note.connection === null;
+  onlyMember.addEventListener("click", () => find(`#${note.connection}`));
+  setText(onlyMember, `Only #${note.connection}`);
+  entry.element.classList.add(note.outcome);
   const time = entry.element.querySelector("time");
   setText(time, clock(note.time));
   time.dateTime = new Date(note.time).toISOString();
@@ -340,253 +309,162 @@ function makeNote(note) {
   setText(entry.outcome, OUTCOMES[note.outcome]);
   setText(entry.kind, note.messageType ? visible(note.messageType) : (KINDS[note.kind] ?? "message"));
   setText(entry.number, note.connection === null ? "HTTP" : `#${note.connection}`);
-  setText(entry.who, visible(nameOf(note.connection)));
+  setText(entry.who, visible(names.get(note.connection)?.name ?? ""));
   setText(entry.dialect, note.dialect);
   setText(entry.lock, isHidden(note) ? "content hidden" : "");
-  const room = note.room && rooms.get(keyOfRoom({ dialect: note.dialect, id: note.room }))?.room;
-  setText(entry.room, note.room ? visible(room?.name || note.room) : "");
+  const room = rooms.get(`${note.dialect}/${note.room}`)?.room;
+  setText(entry.room, visible(room?.name || note.room || ""));
   setText(entry.size, isMessage(note) ? bytes(note.bytes) : "");
   setText(entry.reason, visible(note.reason ?? ""));
   entry.details.addEventListener("toggle", () => openNote(entry));
   return entry;
 }
 
-function makeGap(text) {
-  const element = document.createElement("li");
-  element.className = "gap";
-  element.textContent = text;
-  return { element, note: null };
-}
+const makeGap = (text) => ({ element: element("li", { className: "gap hint" }, text), note: null });
 
-// The page lists the newest entry first; `notes` starts with the oldest.
+// The page lists the newest entry first.
 function add(entries) {
-  const list = $("notes");
-  for (const entry of entries) {
-    entry.element.hidden = !isWanted(entry);
-    notes.push(entry);
-    list.prepend(entry.element);
+  notes.push(...entries);
+  for (const entry of entries) $("notes").prepend(entry.element);
+  for (const group of ["ping", "message", "other"]) {
+    const all = notes.filter((entry) => groupOf(entry) === group);
+    for (const { element: oldest } of all.slice(0, -MAX_ENTRIES)) oldest.remove();
   }
-  dropOldest(isOrdinary);
-  dropOldest((entry) => !isOrdinary(entry));
+  notes = notes.filter((entry) => entry.element.isConnected);
+  filterNotes();
 }
 
-// Accepted messages and other entries are limited separately, as on the server.
-const isOrdinary = ({ note }) => note?.outcome === "accepted" && isMessage(note);
-
-// If there are more than MAX_ENTRIES of these entries, removes the oldest, starting with hidden entries.
-function dropOldest(isCounted) {
-  let excess = notes.filter(isCounted).length - MAX_ENTRIES;
-  for (const isHidden of [true, false]) {
-    for (let index = 0; excess > 0 && index < notes.length; ) {
-      if (isCounted(notes[index]) && notes[index].element.hidden === isHidden) {
-        notes.splice(index, 1)[0].element.remove();
-        excess -= 1;
-      } else {
-        index += 1;
-      }
-    }
-  }
-}
-
-function addActivity(state) {
+function addActivity({ activity, lastActivity: last }) {
+  lastActivity = last;
+  if (paused) return;
   const entries = [];
-  const missed = lastActivity > 0 ? state.lastActivity - lastActivity - state.activity.length : 0;
+  const missed = shownActivity > 0 ? last - shownActivity - activity.length : 0;
   if (missed > 0) entries.push(makeGap(`${count(missed, "more entry", "more entries")} not recorded.`));
   if (updatedAt && performance.now() - updatedAt > RETENTION_MS) {
     entries.push(makeGap(`No activity was recorded for ${span(performance.now() - updatedAt)} while the page was hidden.`));
   }
-  entries.push(...state.activity.map((note) => ({ note })));
-  if (paused) {
-    held.push(...entries);
-    heldDropped += Math.max(0, held.length - MAX_ENTRIES);
-    held = held.slice(-MAX_ENTRIES);
-  } else {
-    add(entries.map((entry) => (entry.element ? entry : makeNote(entry.note))));
-  }
+  shownActivity = last;
+  add([...entries, ...activity.map(makeNote)]);
 }
 
 function filterNotes() {
   for (const entry of notes) entry.element.hidden = !isWanted(entry);
-  showNotesEmpty();
-}
-
-function showNotesEmpty() {
-  const isEmpty = notes.every(({ element }) => element.hidden);
-  const hiddenPings = $("pings").checked ? 0 : notes.filter((entry) => isPing(entry) && isMatching(entry)).length;
-  setText($("pings-count"), hiddenPings ? `${whole.format(hiddenPings)} hidden` : "");
-  $("notes-empty").hidden = !isEmpty;
+  $("notes-empty").hidden = notes.some((entry) => !entry.element.hidden);
   setText($("notes-empty"), notes.length
-    ? (hiddenPings ? "Only pings, which are hidden." : "No matching activity. Press Esc in “Find”, or show everything.")
+    ? "No matching activity. Press Esc, or show everything."
     : `No activity yet. Connect a client to ${serverUrl()}/`);
-  setText($("pause").firstChild, paused ? `Resume${held.length ? ` (${held.length} new)` : ""} ` : "Pause ");
 }
 
 function clearActivity() {
-  for (const { element } of notes.splice(0)) element.remove();
-  held = [];
-  heldDropped = 0;
-  lastActivity = 0;
+  notes = [];
+  $("notes").replaceChildren();
+  shownActivity = lastActivity = 0;
 }
 
 function setPaused(value) {
-  if (paused === value) return;
   paused = value;
   $("pause").setAttribute("aria-pressed", String(paused));
-  announce(paused ? "Activity paused." : "Activity resumed.");
-  if (!paused) {
-    const entries = heldDropped ? [makeGap(`${count(heldDropped, "more entry", "more entries")} dropped while paused.`)] : [];
-    entries.push(...held.map((entry) => (entry.element ? entry : makeNote(entry.note))));
-    held = [];
-    heldDropped = 0;
-    add(entries);
-  }
-  showNotesEmpty();
+  setText($("spoken"), paused ? "Activity paused." : "Activity resumed.");
+  poll();
 }
 
 // ---- Requests
 
-let timer = null;
-let countdown = null;
-let isRequesting = false;
-let isRequestPending = false;
-let failures = 0;
+let runId = null;
+let timer;
+let polling = new AbortController();
 let appliedFilter = "";
 
-function showLink(state, mark, words) {
+function setLink(state, text) {
+  if ($("link").dataset.state !== state) setText($("spoken"), text);
   $("link").dataset.state = state;
-  setText($("link-mark"), mark);
-  if (state !== "waiting" && $("link-words").dataset.announced !== state) announce(words);
-  $("link-words").dataset.announced = state;
-  setText($("link-words"), words);
-  $("retry").hidden = state === "live";
+  setText($("link"), text);
 }
 
 function show(state) {
-  if (runId !== null && runId !== state.runId) {
-    clearActivity();
-    samples = [];
-    updatedAt = null;
-    names.clear();
-    // Numbers of connections start again, so an open confirmation could concern another client.
-    $("confirm").close();
-    if (scope?.connection !== undefined) setScope(null);
-    add([makeGap("The server was restarted.")]);
-  }
-  runId = state.runId;
-  const resources = state.resources;
-  const used = resources ? ` · ${bytes(resources.rssBytes)} of memory · ${count(resources.openFiles, "open file")}` : "";
+  const used = state.resources ? ` · ${bytes(state.resources.rssBytes)} of memory · ${count(state.resources.openFiles, "open file")}` : "";
   setText($("facts"), `version ${state.version} · up ${span(state.uptimeMs)}${used}`);
-  const filter = [filterText(), $("dialect").value, scopeKey()].join("");
-  const isNewFilter = appliedFilter !== filter;
-  appliedFilter = filter;
-  showCounters(state);
-  showRooms(state, isNewFilter);
+  const isNewFilter = appliedFilter !== filterText();
+  appliedFilter = filterText();
+  showCounters(state.counters);
+  for (const room of state.rooms) room.members.forEach(remember);
+  showRooms(filtered(state), isNewFilter);
   addActivity(state);
-  lastActivity = state.lastActivity;
   updatedAt = performance.now();
-  if (isNewFilter) {
-    filterNotes();
-    if (appliedFilter) announce(`Found: ${$("rooms-count").textContent}.`);
-  }
-  showNotesEmpty();
+  if (isNewFilter && appliedFilter) setText($("spoken"), `Found: ${$("rooms-count").textContent}.`);
+  const waiting = lastActivity - shownActivity;
+  setText($("pause"), paused ? `Resume${waiting ? ` (${whole.format(waiting)} new)` : ""}` : "Pause");
 }
 
-function schedule(ms) {
-  clearTimeout(timer);
-  timer = setTimeout(poll, ms);
+// After a restart, numbers of connections and activity start again, so an open confirmation could concern another client.
+function forgetRun(state) {
+  clearActivity();
+  names.clear();
+  updatedAt = null;
+  hasLinks = true;
+  $("confirm").close();
+  if (runId !== null) add([makeGap("The server was restarted.")]);
+  runId = state.runId;
 }
 
-function wait(words, seconds) {
-  clearInterval(countdown);
-  let left = seconds;
-  const tick = () => showLink("gone", "✕", `${words} Trying again ${left > 0 ? `in ${left} s` : "now"}.`);
-  tick();
-  countdown = setInterval(() => {
-    left = Math.max(0, left - 1);
-    tick();
-  }, 1000);
-  schedule(seconds * 1000);
-}
-
+// Polls now, and aborts a request that is still in progress, whose response no longer applies.
 async function poll() {
   clearTimeout(timer);
+  polling.abort();
   if (document.hidden) return;
-  if (isRequesting) {
-    isRequestPending = true;
+  polling = new AbortController();
+  const { signal: aborted } = polling;
+  const signal = AbortSignal.any([aborted, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]);
+  const after = paused ? lastActivity : shownActivity;
+  const query = new URLSearchParams({ after, content: $("content").checked });
+  let state, links;
+  try {
+    state = await request("GET", `/console/state?${query}`, undefined, { signal });
+    if (state.ok && hasLinks) links = await request("GET", "/admin/links", undefined, { signal });
+  } catch {
+    if (aborted.aborted) return;
+  }
+  if (state?.status === 401) {
+    setLink("gone", "The login is no longer valid. Reload the page to log in again.");
     return;
   }
-  isRequesting = true;
-  const requestEpoch = epoch;
-  const query = new URLSearchParams({ after: String(lastActivity) });
-  if (filterText()) query.set("filter", filterText());
-  else if (scope?.connection !== undefined) query.set("filter", `#${scope.connection}`);
-  if ($("content").checked) query.set("content", "true");
+  if (!state?.ok) {
+    const what = state ? `The server returned HTTP ${state.status}.` : "The server does not respond.";
+    setLink("gone", `${what} Trying again in ${RETRY_INTERVAL_S} s.`);
+    timer = setTimeout(poll, RETRY_INTERVAL_S * 1000);
+    return;
+  }
+  if (runId !== state.answer.runId) {
+    const isFirst = runId === null;
+    forgetRun(state.answer);
+    if (!isFirst) return poll();
+  }
+  show(state.answer);
+  if (links?.ok) showLinks(links.answer);
+  setLink("live", "Live");
+  timer = setTimeout(poll, POLL_INTERVAL_MS);
+}
+
+// Sends an operation. Returns the error, or an empty text.
+async function send(path, body) {
   try {
-    const response = await fetch(`${location.origin}/console/state?${query}`, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
-    if (response.status === 401) {
-      clearInterval(countdown);
-      showLink("gone", "✕", "The login is no longer valid. Reload the page to log in again.");
-    } else if (!response.ok) {
-      failures += 1;
-      const retryAfter = Number(response.headers.get("retry-after")) || 0;
-      const pause = RETRY_DELAYS_S[Math.min(failures, RETRY_DELAYS_S.length) - 1];
-      wait(`The server returned HTTP ${response.status}.`, Math.max(retryAfter, pause));
-    } else {
-      const state = await response.json();
-      failures = 0;
-      clearInterval(countdown);
-      if (requestEpoch === epoch) show(state);
-      showLink("live", "●", "Live");
-      schedule(POLL_INTERVAL_MS);
-    }
+    const { ok, answer } = await request("POST", path, body, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    return ok ? "" : answer.error;
   } catch {
-    failures += 1;
-    // A persistent connection may just have been closed, so the first failure is retried at once.
-    if (failures === 1) schedule(200);
-    else wait("The server does not respond.", RETRY_DELAYS_S[Math.min(failures - 1, RETRY_DELAYS_S.length) - 1]);
-  } finally {
-    isRequesting = false;
-    if (isRequestPending) {
-      isRequestPending = false;
-      schedule(0);
-    }
+    return "The server does not respond. Try again.";
   }
 }
 
-// Polls now, and discards the response to a request that is still in progress.
-function pollNow() {
-  epoch += 1;
-  poll();
-}
-
-// ---- One room or one member
-
-function setScope(value) {
-  scope = value;
-  $("scope").hidden = !scope;
-  if (scope) {
-    const name = scope.room ? scope.name : nameOf(scope.connection);
-    setText($("scope-kind"), scope.room ? "Only room" : `Only #${scope.connection}`);
-    setText($("scope-name"), visible(name));
-  }
-  filterNotes();
-  pollNow();
-}
-
-const toggleScope = (value) => setScope(scopeKey() === (value.room ?? `#${value.connection}`) ? null : value);
-
-// ---- Operations
+// ---- Operations that need a confirmation
 
 // The operation that waits for confirmation.
 let operation = null;
 
 function confirmOperation(heading, text, label, path, body) {
-  // After a restart of the server, the number may belong to another client. The server then rejects the operation.
-  operation = { path, body: { ...body, runId } };
+  operation = { path, body };
   setText($("confirm-heading"), heading);
   setText($("confirm-text"), text);
   setText($("confirm-do"), label);
-  $("confirm-do").disabled = false;
   $("confirm-error").hidden = true;
   $("confirm").showModal();
 }
@@ -603,73 +481,35 @@ function confirmCloseRoom({ dialect, id, name, memberCount }) {
 }
 
 async function operate() {
-  const { path, body } = operation;
   $("confirm-do").disabled = true;
-  let error = "The server does not respond. Try again.";
-  try {
-    const response = await fetch(location.origin + path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-    });
-    if (response.ok) {
-      $("confirm").close();
-      announce(path.endsWith("disconnect") ? `#${body.connection} was disconnected.` : "The room was closed.");
-      pollNow();
-      return;
-    }
-    error = (await response.json()).error;
-  } catch {
-    // The error above applies.
-  }
-  setText($("confirm-error"), visible(error));
-  $("confirm-error").hidden = false;
+  const error = await send(operation.path, operation.body);
   $("confirm-do").disabled = false;
+  setText($("confirm-error"), visible(error));
+  $("confirm-error").hidden = !error;
+  if (error) return;
+  $("confirm").close();
+  setText($("spoken"), "Done.");
+  poll();
 }
 
 // ---- Input
 
-let typing = null;
+let typing;
 setText($("host"), location.host);
 $("find").addEventListener("input", () => {
   filterNotes();
   clearTimeout(typing);
-  typing = setTimeout(pollNow, 200);
+  typing = setTimeout(poll, 200);
 });
-$("find").addEventListener("keydown", (event) => {
-  if (event.key !== "Escape") return;
-  event.preventDefault();
-  $("find").value = "";
-  filterNotes();
-  pollNow();
-});
-$("dialect").addEventListener("change", () => {
-  filterNotes();
-  pollNow();
-});
-$("order").addEventListener("change", pollNow);
 $("kinds").addEventListener("change", filterNotes);
-$("scope-clear").addEventListener("click", () => {
-  setScope(null);
-  $("find").focus();
-});
+$("pause").addEventListener("click", () => setPaused(!paused));
 $("confirm-cancel").addEventListener("click", () => $("confirm").close());
 $("confirm-do").addEventListener("click", operate);
 // Browsers may restore the setting after a reload.
-$("pings").checked = false;
-$("pings").addEventListener("change", filterNotes);
-$("pause").addEventListener("click", () => setPaused(!paused));
-$("retry").addEventListener("click", () => {
-  failures = 0;
-  poll();
-});
-// Browsers may restore the setting after a reload.
 $("content").checked = false;
 $("content").addEventListener("change", () => {
-  setPaused(false);
   clearActivity();
-  pollNow();
+  setPaused(false);
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -677,7 +517,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") $("confirm").close();
     return;
   }
-  if (event.key === "Escape" && scope) setScope(null);
+  if (event.key === "Escape") find("");
   if (event.target.closest("input, select, textarea")) return;
   if (event.key === "/") {
     event.preventDefault();
@@ -687,7 +527,5 @@ document.addEventListener("keydown", (event) => {
     setPaused(!paused);
   }
 });
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) poll();
-});
+document.addEventListener("visibilitychange", poll);
 poll();

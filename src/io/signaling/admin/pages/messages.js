@@ -1,22 +1,11 @@
-"use strict";
 // Shows the AsyncAPI document. Its text becomes text nodes, never markup.
+
+import { $, channels, element, prose } from "./shared.js";
 
 // Maximum depth of fields in a table.
 const MAX_DEPTH = 6;
 
-const $ = (id) => document.getElementById(id);
-
-// Creates an element with children. A string becomes a text node.
-function element(name, properties, ...children) {
-  const created = Object.assign(document.createElement(name), properties);
-  created.append(...children.flat());
-  return created;
-}
-
 const code = (text) => element("code", {}, text);
-
-// Text in which code is enclosed in backticks.
-const inline = (text) => text.split("`").map((part, index) => (index % 2 ? code(part) : part));
 
 let api;
 
@@ -49,7 +38,7 @@ function rowsOf(schema, prefix = "", depth = 0) {
     const path = prefix ? `${prefix}.${name}` : name;
     const field = resolve(schema);
     const presence = resolved.required?.includes(name) ? "always" : "optional";
-    return [[code(path), typeOf(field), presence, inline(field.description ?? "")], ...rowsOf(field, path, depth + 1)];
+    return [[code(path), typeOf(field), presence, prose(field.description ?? "")], ...rowsOf(field, path, depth + 1)];
   });
   return [...rows, ...alternatives];
 }
@@ -64,45 +53,39 @@ function table(label, headings, rows) {
 }
 
 function messageDetails(message, direction) {
-  const summary = element("summary", {}, code(message.name), " ", element("span", { className: "quiet" }, direction), " ");
-  summary.append(...inline(message.description));
+  const hint = element("span", { className: "hint" }, direction);
+  const summary = element("summary", {}, code(message.name), " ", hint, " ", prose(message.description));
   const fields = table(`Fields of ${message.name}`, ["Field", "Type", "Present", "Meaning"], rowsOf(message.payload));
   const examples = message.examples.map(({ payload }) => element("pre", {}, JSON.stringify(payload)));
   return element("details", {}, summary, fields, examples);
 }
 
-function channelSection(id, channel) {
+function channelSection(channel) {
   const query = channel.bindings.ws.query;
-  const names = Object.keys(query.properties);
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const search = names.length > 0 ? `?${names.map((name) => `${name}=…`).join("&")}` : "";
   const parameters = [
-    ...Object.entries(channel.parameters).map(([name, { description }]) => [code(name), "path", "yes", inline(description)]),
+    ...Object.entries(channel.parameters).map(([name, { description }]) => [code(name), "path", "yes", prose(description)]),
     ...Object.entries(query.properties).map(([name, { description }]) =>
-      [code(name), "query", query.required.includes(name) ? "yes" : "no", inline(description)]),
+      [code(name), "query", query.required.includes(name) ? "yes" : "no", prose(description)]),
   ];
   // The server receives the messages of clients.
   const messages = [["receive", "client → server"], ["send", "server → client"]].flatMap(([action, direction]) =>
-    (api.operations[`${id}.${action}`]?.messages ?? []).map(({ $ref }) => messageDetails(pointer($ref), direction)));
-  const closes = channel["x-close-codes"].map((close) => [code(String(close.code)), close.reason, inline(close.description)]);
-  return element("section", { id: `channel-${id}`, className: "box" },
-    element("h2", {}, `${channel.title} `, element("span", { className: "quiet" }, channel.tags[0].name)),
-    element("p", {}, inline(channel.description)),
-    element("p", {}, code(`${scheme}://${location.host}${channel.address}${search}`)),
+    (api.operations[`${channel.id}.${action}`]?.messages ?? []).map(({ $ref }) => messageDetails(pointer($ref), direction)));
+  const closes = channel["x-close-codes"].map((close) => [code(String(close.code)), close.reason, prose(close.description)]);
+  return element("section", { id: `channel-${channel.id}` },
+    element("h2", {}, `${channel.title} `, element("span", { className: "hint" }, channel.tags[0].name)),
+    element("p", {}, prose(channel.description)),
+    element("p", {}, code(channel.url)),
     table("Parameters", ["Parameter", "In", "Required", "Meaning"], parameters),
     messages,
     table("Close codes", ["Close code", "Reason", "Cause"], closes));
 }
 
 async function start() {
-  // The URL of the page may contain credentials, and `fetch` rejects such URLs.
-  const response = await fetch(new URL("/docs/asyncapi.json", location.origin));
-  if (!response.ok) throw new Error(`the server responds with status ${response.status}`);
-  api = await response.json();
+  const found = await channels();
+  api = found.api;
   $("version").textContent = api.info.version;
-  const channels = Object.entries(api.channels);
-  $("contents").append(...channels.map(([id, { title }]) => element("a", { href: `#channel-${id}` }, title)));
-  $("channels").append(...channels.map(([id, channel]) => channelSection(id, channel)));
+  $("contents").append(...found.list.map(({ id, title }) => element("a", { href: `#channel-${id}` }, title)));
+  $("channels").append(...found.list.map(channelSection));
   if (location.hash) $(location.hash.slice(1))?.scrollIntoView();
 }
 

@@ -6,7 +6,7 @@
 
 import * as shared from "./shared.js";
 
-const { $, element } = shared;
+const { $, element, named } = shared;
 
 // The slider and the number of each parameter, by its name.
 const sliders = new Map();
@@ -14,7 +14,7 @@ let connection;
 
 function join() {
   connection?.close();
-  const joined = (connection = shared.connect(shared.socketUrl("/"), {
+  const joined = (connection = shared.connect("/", {}, {
     onOpen: () => joined.send({ type: "join", room_code: $("code").value, client_name: "Page" }),
     onMessage: (message) => joined === connection && handlers[message.type]?.(message),
     onClose(event) {
@@ -68,25 +68,21 @@ function showControls(params) {
 // In this example, a parameter whose range has only one value is a button: there is nothing to
 // slide. A button sends `trigger`, a slider sends `param`.
 function createControl({ name, value, min, max }) {
-  const item = element("li", "", "row");
   if (min === max) {
-    const button = element("button", name);
+    const button = element("button", {}, name);
     button.addEventListener("click", () => connection?.send({ type: "trigger", name }));
-    item.append(button);
-    return item;
+    return element("li", {}, button);
   }
-  const slider = element("input");
-  Object.assign(slider, { type: "range", min, max, step: "any", ariaLabel: name });
+  const slider = element("input", { type: "range", min, max, step: "any", ariaLabel: name });
   const number = element("output");
   slider.addEventListener("input", () => {
     const chosen = Number(slider.value);
     number.textContent = format(chosen);
     connection?.send({ type: "param", param: name, value: chosen });
   });
-  item.append(element("bdi", name, "name"), slider, number);
   sliders.set(name, { slider, number });
   showValue(name, value);
-  return item;
+  return element("li", { className: "row" }, named(name), slider, number);
 }
 
 // The value may be outside the range. Then the slider is at its end, and the number is exact.

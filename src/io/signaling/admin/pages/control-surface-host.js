@@ -3,7 +3,7 @@
 
 import * as shared from "./shared.js";
 
-const { $, element } = shared;
+const { $, element, named } = shared;
 
 // The parameters of this host program. A range with one value is a button.
 const PARAMETERS = [
@@ -23,14 +23,9 @@ class LoginNeeded extends Error {}
 
 // Sends a request and returns its JSON response. The browser adds the login.
 async function request(method, path, body) {
-  shared.log("sent", `${method} ${path}`, body);
-  const headers = { "Content-Type": "application/json" };
-  const options = { method, headers, body: body && JSON.stringify(body) };
-  const response = await fetch(path, options);
-  const answer = await response.json();
-  shared.log("received", `${response.status} (${method} ${path})`, answer);
-  if (response.status === 401) throw new LoginNeeded(answer.error);
-  if (!response.ok) throw new Error(answer.error);
+  const { ok, status, answer } = await shared.loggedRequest(method, path, body);
+  if (status === 401) throw new LoginNeeded(answer.error);
+  if (!ok) throw new Error(answer.error);
   return answer;
 }
 
@@ -81,7 +76,7 @@ async function showRoom() {
 async function phoneUrl() {
   const url = new URL(location.pathname, location.href);
   url.search = new URLSearchParams({ room });
-  if (["localhost", "127.0.0.1", "[::1]"].includes(url.hostname)) {
+  if (shared.isLocal(url.hostname)) {
     const { address, port } = await request("GET", "/examples/address");
     const pagePort = url.port || { "http:": 80, "https:": 443 }[url.protocol];
     $("only-local").hidden = Boolean(address);
@@ -107,12 +102,8 @@ function receiveEvents() {
 }
 
 function showValues() {
-  const items = [...values].map(([name, value]) => {
-    const item = element("li");
-    item.append(element("bdi", name, "name"), ` ${Number(value.toPrecision(3))}`);
-    return item;
-  });
-  $("values").replaceChildren(...(items.length ? items : [element("li", "none yet", "hint")]));
+  const items = [...values].map(([name, value]) => element("li", {}, named(name), ` ${Number(value.toPrecision(3))}`));
+  $("values").replaceChildren(...(items.length ? items : [element("li", { className: "hint" }, "none yet")]));
 }
 
 // A level meter that swings for two seconds. A real program sends the levels of its output.

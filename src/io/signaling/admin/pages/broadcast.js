@@ -16,7 +16,7 @@ let controlChannel;
 async function getToken() {
   const wanted = $("room").value;
   const body = { clientId: $("client-id").value, room: wanted, expiresIn: 3600 };
-  const { ok, status, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
+  const { ok, status, answer } = await shared.loggedRequest("POST", "/auth/token", body, $("issuer-key").value);
   if (!ok) {
     showState("token-state", answer.error, true);
     // The server has a token issuer key, and the request did not contain it.
@@ -37,7 +37,7 @@ function listen() {
   $("listen").disabled = true;
   $("stop").disabled = false;
   shared.setStatus("idle", "Connecting");
-  const opened = shared.connect(shared.socketUrl(path, { token }), {
+  const opened = shared.connect(path, { token }, {
     onOpen: () => shared.setStatus("live", `Listening to ${room}`),
     onMessage: showContent,
     onClose(event) {
@@ -50,7 +50,7 @@ function listen() {
   listener = opened;
   if (!$("control").checked) return;
   // The control channel receives commands for a player, never content.
-  controlChannel = shared.connect(shared.socketUrl(`${path}/remotecontrol`, { token }), {
+  controlChannel = shared.connect(`${path}/remotecontrol`, { token }, {
     onMessage({ rc }) {
       if (rc) shared.addChatLine("control channel", `${rc.action} for ${rc["max-duration"]} s`);
     },
@@ -77,7 +77,7 @@ async function postContent() {
   const seconds = Number($("slot").value);
   if (seconds > 0) body.expectedSlotDurationMs = seconds * 1000;
   const path = `/${encodeURIComponent(room)}/postcontent`;
-  const { ok, answer } = await shared.post(path, body, token);
+  const { ok, answer } = await shared.loggedRequest("POST", path, body, token);
   if (ok) showState("post-state", `Posted to ${answer.clientCount} listener(s).`);
   else showState("post-state", answer.error, true);
 }

@@ -40,7 +40,7 @@ async function join() {
   const parameters = { roomId: $("room").value, userId, userName: $("user-name").value };
   enableButtons({ join: false, leave: false });
   if ($("issuer-key").value) parameters.token = await getToken();
-  signaling = shared.connect(shared.socketUrl("/", parameters), {
+  signaling = shared.connect("/", parameters, {
     onOpen: () => shared.setStatus("live", "Connected"),
     onMessage(message) {
       handled = handled.then(() => handlers[message.type]?.(message)).catch((error) => {
@@ -71,7 +71,7 @@ async function getToken() {
   const room = $("room").value;
   if (token && room === tokenRoom) return token;
   const body = { clientId: userId, room, audience: "webrtc" };
-  const { ok, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
+  const { ok, answer } = await shared.loggedRequest("POST", "/auth/token", body, $("issuer-key").value);
   if (!ok) throw new Error(answer.error);
   [token, tokenRoom] = [answer.token, room];
   return token;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::close_code::CloseCode;
-use crate::lock::lock;
-use crate::time::Time;
+use jamjam_core::close_code::CloseCode;
+use jamjam_core::lock::lock;
+use jamjam_core::time::Time;
 
 /// Maximum number of queued messages.
 const MAX_MESSAGES: usize = 4_096;
@@ -30,9 +30,12 @@ const IDLE_LEN: usize = 8;
 /// Maximum time for which messages that can wait do wait for a client: in this time, a client that reads takes all queued messages.
 const MAX_BACKLOG_AGE: Duration = Duration::from_secs(10);
 
-/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
+/// Time for the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Identifies the value that a message updates within its room. A newer message of the room supersedes earlier ones with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UpdateKey(pub NonZeroU64);
+pub struct UpdateKey(pub u16);
 
 /// How a connection is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,15 +48,48 @@ pub struct PendingClose {
     pub timeout: Duration,
 }
 
+impl PendingClose {
+    /// A close with a close frame.
+    pub(super) fn new(code: CloseCode, reason: &str) -> Self {
+        Self { code: Some(code), reason: reason.to_owned(), timeout: CLOSE_TIMEOUT }
+    }
+}
+
 /// A frame, shared by the queues of all its recipients, so that an entry of a queue takes only 8 bytes.
 #[derive(Debug)]
 pub struct QueuedFrame {
     /// The frame as it is sent.
     pub bytes: Bytes,
-    /// The frame supersedes earlier frames with the same key.
+    /// The frame supersedes earlier frames of the same room with the same key.
     pub update_key: Option<UpdateKey>,
     /// The number of the room that sends the frame. Queues of connections that have entered another room drop it.
     pub room: Option<NonZeroU64>,
+}
+
+impl QueuedFrame {
+    /// A ping without data (RFC 6455, section 5.5.2).
+    pub(super) const PING: Self = Self { bytes: Bytes::from_static(&[0x89, 0]), update_key: None, room: None };
+}
+
+/// A text message as an unmasked frame (RFC 6455, section 5.2).
+pub(super) fn text_frame(text: &str) -> Vec<u8> {
+    const MAX_HEADER_BYTES: usize = 10;
+    let len = text.len();
+    let mut frame = Vec::with_capacity(MAX_HEADER_BYTES + len);
+    frame.push(0x81);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len), _) if len < 126 => frame.push(len),
+        (_, Ok(len)) => {
+            frame.push(126);
+            frame.extend_from_slice(&len.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(text.as_bytes());
+    frame
 }
 
 /// The queue has no room for a frame.
@@ -130,10 +166,10 @@ impl SendQueue {
             return Ok(0);
         }
         let (mut dropped, len) = (0, frame.bytes.len());
-        if let Some(key) = frame.update_key
+        if frame.update_key.is_some()
             && (state.frames.len() >= self.max_updates.max(state.search_above) || state.bytes + len > MAX_BYTES)
         {
-            dropped = state.drop_superseded(key);
+            dropped = state.drop_superseded(&frame);
             // The next search is after as many pushes as this one has seen frames, so a push costs constant time on average.
             state.search_above = 2 * state.frames.len();
         }
@@ -165,14 +201,27 @@ impl SendQueue {
         Self::set_close(lock(&self.state), close);
     }
 
-    /// Closes the connection after the frames that are partly written. The other queued frames are discarded; returns their number.
-    pub fn discard_and_close(&self, close: PendingClose) -> usize {
+    /// Closes the connection after the frames that are partly written. The other queued frames are discarded; returns their number, or `None`
+    /// if the connection is closing already.
+    pub fn discard_and_close(&self, close: PendingClose) -> Option<usize> {
         let mut state = lock(&self.state);
+        if state.is_closing {
+            return None;
+        }
         let pinned = state.pinned();
         let discarded = state.frames.split_off(pinned);
         state.bytes -= discarded.iter().map(|frame| frame.bytes.len()).sum::<usize>();
         Self::set_close(state, close);
-        discarded.len()
+        Some(discarded.len())
+    }
+
+    /// Closes the connection after the queued frames, or drops it at once without a close frame (1006).
+    pub(super) fn end(&self, code: CloseCode, reason: &str) {
+        if code == CloseCode::ABNORMAL_CLOSURE {
+            self.discard_and_close(PendingClose { code: None, reason: String::new(), timeout: Duration::ZERO });
+        } else {
+            self.close(PendingClose::new(code, reason));
+        }
     }
 
     fn set_close(mut state: MutexGuard<'_, SendQueueState>, close: PendingClose) {
@@ -262,13 +311,13 @@ impl SendQueueState {
     }
 
     /// Drops the frames that are superseded by a later frame or by the `incoming` one. Returns their number.
-    fn drop_superseded(&mut self, incoming: UpdateKey) -> usize {
-        let mut newer = HashSet::from([incoming]);
+    fn drop_superseded(&mut self, incoming: &QueuedFrame) -> usize {
+        let mut newer = HashSet::from([(incoming.room, incoming.update_key)]);
         let before = self.frames.len();
         let candidates = self.frames.split_off(self.pinned());
         let mut kept = VecDeque::with_capacity(candidates.len());
         for frame in candidates.into_iter().rev() {
-            if frame.update_key.is_none_or(|key| newer.insert(key)) {
+            if frame.update_key.is_none() || newer.insert((frame.room, frame.update_key)) {
                 kept.push_front(frame);
             } else {
                 self.bytes -= frame.bytes.len();
@@ -308,6 +357,20 @@ mod tests {
 
     fn frames(texts: &[&'static str], written: usize) -> NextWrite {
         NextWrite::Frames { frames: texts.iter().map(|text| Bytes::from(*text)).collect(), written }
+    }
+
+    #[test]
+    fn header_of_a_text_frame_has_the_shortest_length() {
+        for (len, header) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 255, 255]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let text = "x".repeat(len);
+            assert_eq!(text_frame(&text), [header, text.as_bytes()].concat());
+        }
     }
 
     #[test]
@@ -361,7 +424,7 @@ mod tests {
             if written > 0 {
                 assert_eq!(queue.advance(written), 0);
             }
-            assert_eq!(queue.discard_and_close(close(code)), 3 - kept.len());
+            assert_eq!(queue.discard_and_close(close(code)), Some(3 - kept.len()));
             assert_eq!(next(&queue), frames(kept, written));
             queue.advance(queue.queued_bytes() - written);
             assert_eq!((next(&queue), queue.queued_bytes()), (NextWrite::Close(close(code)), 0));
@@ -406,7 +469,7 @@ mod tests {
     proptest! {
         #[test]
         fn only_superseded_updates_are_dropped(
-            pushes in prop::collection::vec(0_u64..5, 1..80),
+            pushes in prop::collection::vec(0_u16..5, 1..80),
             max_updates in 1_usize..20,
             borrowed in 0_usize..4,
         ) {
@@ -418,7 +481,7 @@ mod tests {
                 }
                 let text = Bytes::from(format!("{index} {number}"));
                 pushed.push((text.clone(), number));
-                let update_key = NonZeroU64::new(number).map(UpdateKey);
+                let update_key = (number > 0).then_some(UpdateKey(number));
                 dropped += queue.push(Arc::new(QueuedFrame { bytes: text, update_key, room: None })).expect("room");
             }
             let left: Vec<Bytes> = lock(&queue.state).frames.iter().map(|frame| frame.bytes.clone()).collect();

@@ -5,7 +5,7 @@
 
 import * as shared from "./shared.js";
 
-const { $, element } = shared;
+const { $, element, named } = shared;
 
 // The participants of the current room by id.
 const participants = new Map();
@@ -20,7 +20,7 @@ const listRooms = () => connection.send({ type: "ListRooms" });
 
 function open() {
   $("reconnect").hidden = true;
-  connection = shared.connect(shared.socketUrl("/"), {
+  connection = shared.connect("/", {}, {
     onOpen() {
       shared.setStatus("live", "Connected");
       listRooms();
@@ -51,16 +51,10 @@ const handlers = {
     listRooms();
   },
 
-  PeerJoined({ peer }) {
-    participants.set(peer.id, peer.name);
-    showParticipants();
-  },
+  PeerJoined: ({ peer }) => showParticipant(peer),
 
   // A real client uses the addresses in `peer` to send audio to this participant.
-  PeerUpdated({ peer }) {
-    participants.set(peer.id, peer.name);
-    showParticipants();
-  },
+  PeerUpdated: ({ peer }) => showParticipant(peer),
 
   PeerLeft({ peer_id }) {
     participants.delete(peer_id);
@@ -76,33 +70,22 @@ const handlers = {
 function join(id, name, password) {
   shared.setStatus("live", "Connected");
   requestedName = name;
-  connection.send({
-    type: "JoinRoom",
-    data: { room_id: id, password: password || null, peer_name: peerName() },
-  });
+  connection.send({ type: "JoinRoom", data: { room_id: id, password: password || null, peer_name: peerName() } });
 }
 
 function showRooms(rooms) {
   const items = rooms.map(({ id, name, peer_count, max_peers, has_password }) => {
-    const item = element("li");
-    const form = element("form");
-    const count = element("span", `${peer_count} of ${max_peers}`, "hint");
-    form.append(element("bdi", name, "name"), count);
-    const password = element("input");
-    if (has_password) {
-      password.type = "password";
-      password.placeholder = "password";
-      password.autocomplete = "off";
-      password.ariaLabel = "Password of the room";
-      if (id !== room?.id) form.append(password);
-    }
-    form.append(id === room?.id ? element("b", "you are here") : element("button", "Join"));
+    const count = element("span", { className: "hint" }, `${peer_count} of ${max_peers}`);
+    const label = "Password of the room";
+    const password = element("input", { type: "password", placeholder: "password", autocomplete: "off", ariaLabel: label });
+    const isHere = id === room?.id;
+    const parts = isHere ? [element("b", {}, "you are here")] : [...(has_password ? [password] : []), element("button", {}, "Join")];
+    const form = element("form", {}, named(name), count, parts);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       join(id, name, password.value);
     });
-    item.append(form);
-    return item;
+    return element("li", {}, form);
   });
   $("rooms").replaceChildren(...items);
   $("no-rooms").hidden = rooms.length > 0;
@@ -120,26 +103,21 @@ function showRoom(newRoom) {
   showParticipants();
 }
 
+function showParticipant({ id, name }) {
+  participants.set(id, name);
+  showParticipants();
+}
+
 function showParticipants() {
-  const others = [...participants].map(([id, name]) => {
-    const item = element("li");
-    item.append(element("bdi", name, "name"), " ", element("code", id.slice(0, 8)));
-    return item;
-  });
-  $("participants").replaceChildren(element("li", "you"), ...others);
+  const others = [...participants].map(([id, name]) => element("li", {}, named(name), " ", element("code", {}, id.slice(0, 8))));
+  $("participants").replaceChildren(element("li", {}, "you"), ...others);
 }
 
 shared.onSubmit("create", () => {
   requestedName = $("room-name").value.trim() || "Jam";
   shared.setStatus("live", "Connected");
-  connection.send({
-    type: "CreateRoom",
-    data: {
-      room_name: requestedName,
-      password: $("room-password").value || null,
-      peer_name: peerName(),
-    },
-  });
+  const password = $("room-password").value || null;
+  connection.send({ type: "CreateRoom", data: { room_name: requestedName, password, peer_name: peerName() } });
   $("room-password").value = "";
 });
 
