@@ -11,7 +11,7 @@ use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::memory_budget::DEFAULT_MEMORY_BUDGET;
 use crate::signaling::broadcast::DEFAULT_MAX_PAYLOAD_BYTES;
 use crate::signaling::{
-    ALL_WRONG_CODES_RATE, COST_PER_SECOND, REQUESTED_BYTES_PER_SECOND, SignalingLimits, WRONG_CODE_RATE,
+    ALL_WRONG_CODES_RATE, MAX_POSTPONEMENT, REQUESTED_BYTES_PER_SECOND, SignalingLimits, WRONG_CODE_RATE,
     WRONG_PASSWORD_RATE,
 };
 
@@ -26,15 +26,17 @@ fn caps() -> [Cap; 20] {
     let http = BroadcastHttpConfig::default();
     let rate = |rate: Option<_>| rate.map_or_else(String::new, format_request_rate);
     let per_second = limits.message_rate.unwrap_or_default();
+    let cost = limits.cost_rate.unwrap_or_default();
+    let (wait, burst) = (MAX_POSTPONEMENT.as_secs(), 2 + MAX_POSTPONEMENT.as_secs());
     let requested = format_size(REQUESTED_BYTES_PER_SECOND);
     [
         ("connections", "`--max-connections`", DEFAULT_MAX_CONNECTIONS.to_string(), "new ones wait", "", "`headers`"),
         ("connections of an address", "`--max-connections-per-address`", DEFAULT_MAX_CONNECTIONS_PER_ADDRESS.to_string(), "closed, or 429", "`connections_rejected_address_limit`", "`silent`"),
         ("new connections of an address", "`RATE_LIMIT_CONNECTIONS`", format_request_rate(DEFAULT_CONNECTION_RATE), "closed, or 429", "`connections_rejected_address_limit`", "`churn`"),
-        ("TLS handshake and head of a request", "", "10 s".to_owned(), "closed", "`handshake_timeouts`", "`headers`, `tls`"),
+        ("TLS handshake and head of the first request", "", "10 s".to_owned(), "closed", "`handshake_timeouts`", "`headers`, `tls`"),
         ("messages of a connection", "`--rate-limit-messages`", format!("{per_second}/s, twice as many at once; 1 more for each full 16 KiB"), "closed 1008", "`closed_message_rate`", "`long-messages`"),
-        ("pings, pongs and fragments of a connection", "`--rate-limit-messages`", format!("{per_second}/s"), "closed 1008", "`closed_frame_rate`", ""),
-        ("[cost](#cost) of the messages of an address", "", format!("{COST_PER_SECOND} units/s, {} at once", 2 * COST_PER_SECOND), "read later", "`messages_postponed`", "`json`, `flood`"),
+        ("pings, pongs and fragments of a connection", "`--rate-limit-messages`", format!("{per_second}/s, {burst} times as many at once"), "closed 1008", "`closed_frame_rate`", ""),
+        ("[cost](#cost) of the messages of an address", "`RATE_LIMIT_COST`", format!("{cost}/s, twice as many at once; a wait of at most {wait} s"), "read later", "`messages_postponed`", "`json`, `flood`"),
         ("bytes of a message", "`--max-payload` (broadcast)", format!("{}, with a token {}", format_size(limits.max_message_bytes as u64), format_size(DEFAULT_MAX_PAYLOAD_BYTES as u64)), "closed 1009", "`closed_message_too_big`", "`bodies`"),
         ("depth and values of a message", "", "128 levels, 100000 values".to_owned(), "ignored", "`messages_ignored`", "`json`"),
         ("lists on request of an address", "", format!("{requested}/s"), "an error, or no reply (webrtc)", "`requests_limited`", "`sync`"),

@@ -55,7 +55,7 @@ pub struct ConnectionLimits {
     /// Total time for the TLS handshake and the head of the first request.
     pub handshake_timeout: Duration,
     /// Maximum time from a request to the next one. Otherwise, a client that never reads could keep its slot. Load balancers reuse their
-    /// connections for up to 60 s. An upgraded connection has no such limit. During an endless response, the time restarts whenever the
+    /// connections for up to 60 s after a response, which must have ended within 15 s. An upgraded connection has no such limit. During an endless response, the time restarts whenever the
     /// client reads ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// The memory budget of the process.

@@ -413,7 +413,7 @@ fn operator_disconnects_a_member_after_confirmation() {
         members[0].receive_type("PeerLeft");
         assert_eq!(server.metric("closed_by_operator_total"), 1);
         // A member that left in the meantime and a lost server are errors in the dialog.
-        let gone = "async () => new Response('{\"error\":\"No open connection\"}', { status: 404 })";
+        let gone = "async (url, { body }) => (globalThis.sent ??= body, new Response('{\"error\":\"No open connection\"}', { status: 404 }))";
         let offline = "() => Promise.reject(new TypeError('offline'))";
         for (fetch, error) in [(gone, "No open connection"), (offline, "The server does not respond. Try again.")] {
             page.get(&format!("globalThis.fetch = {fetch}; null"));
@@ -422,5 +422,6 @@ fn operator_disconnects_a_member_after_confirmation() {
             assert_eq!(page.until("!one('#confirm-error').hidden && words('#confirm-error')[0]"), error);
             page.click("#confirm-cancel");
         }
+        assert_eq!(page.get("JSON.parse(sent).runId.length"), 16);
     });
 }

@@ -89,6 +89,8 @@ pub struct RequestRate {
 pub struct KeyedGcra<K> {
     limit: Gcra,
     max_sources: usize,
+    /// Maximum debt of a source. What exceeds it is forgotten.
+    max_debt: Option<Duration>,
     /// Theoretical arrival time of each source.
     arrivals: HashMap<K, Time>,
 }
@@ -96,7 +98,13 @@ pub struct KeyedGcra<K> {
 impl<K: Copy + Eq + Hash> KeyedGcra<K> {
     /// Applies `limit` to each of at most `max_sources` sources.
     pub fn new(limit: Gcra, max_sources: usize) -> Self {
-        Self { limit, max_sources: max_sources.max(1), arrivals: HashMap::new() }
+        Self { limit, max_sources: max_sources.max(1), max_debt: None, arrivals: HashMap::new() }
+    }
+
+    /// Lets no source wait longer than `wait`.
+    #[must_use]
+    pub fn with_max_wait(self, wait: Duration) -> Self {
+        Self { max_debt: Some(wait + Duration::from_nanos(self.limit.tolerance)), ..self }
     }
 
     /// How far the theoretical arrival time of `source` is ahead of the clock.
@@ -122,7 +130,8 @@ impl<K: Copy + Eq + Hash> KeyedGcra<K> {
             self.arrivals.retain(|_, arrival| *arrival > least);
         }
         let arrival = self.arrivals.entry(source).or_insert(now);
-        *arrival = self.limit.advance(*arrival, now, amount);
+        let advanced = self.limit.advance(*arrival, now, amount);
+        *arrival = self.max_debt.map_or(advanced, |max| advanced.min(now + max));
         wait
     }
 
@@ -167,6 +176,15 @@ mod tests {
         assert_eq!(limiter.try_charge(at(5), 'a'), Err(Duration::from_secs(90)));
         assert_eq!((limiter.wait(at(65), 'a'), limiter.wait(at(65), 'b')), (Duration::from_secs(30), Duration::ZERO));
         assert_eq!((limiter.try_charge(at(95), 'a'), limiter.wait(at(95), 'a')), (Ok(()), Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn source_waits_at_most_as_long_as_permitted() {
+        let limit = Gcra::with_burst_seconds(1_000, 2);
+        let mut limiter = KeyedGcra::new(limit, 1).with_max_wait(Duration::from_secs(8));
+        assert_eq!(limiter.charge(Time::ZERO, 'a', 1_000_000), Duration::ZERO);
+        assert_eq!(limiter.charge(Time::ZERO, 'a', 1), Duration::from_millis(8_001));
+        assert_eq!(limiter.wait(Time::from_millis(8_001), 'a'), Duration::ZERO);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, Sign
 pub use route::{
     BearerToken, BroadcastParams, NEWER_PATH, Route, WebRtcParams, decode_room_name, is_valid_room_name, route,
 };
-pub use server::{COST_PER_SECOND, ConnId, EventListener, Observer, REQUESTED_BYTES_PER_SECOND};
+pub use server::{ConnId, EventListener, MAX_POSTPONEMENT, Observer, REQUESTED_BYTES_PER_SECOND};
 pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot};
 pub use strict::{REFUSED, STRICT_RULES};
 pub use web_socket_error::WebSocketError;

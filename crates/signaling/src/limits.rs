@@ -20,6 +20,8 @@ pub struct SignalingLimits {
     pub max_message_bytes: usize,
     /// Maximum number of messages per second from one connection. A burst may contain twice as many messages.
     pub message_rate: Option<u32>,
+    /// Units of cost per second of all messages of one address. A burst may cost twice as much.
+    pub cost_rate: Option<u32>,
     /// Number of messages queued for one connection above which superseded updates are dropped.
     pub max_updates: usize,
     /// Maximum number of open rooms that one address may have created in each dialect.
@@ -92,6 +94,7 @@ impl Default for SignalingLimits {
         Self {
             max_message_bytes: 256 << 10,
             message_rate: Some(1_000),
+            cost_rate: Some(4_000),
             max_updates: DEFAULT_MAX_UPDATES,
             max_rooms_per_address: 1_000,
             max_webrtc_members: 100,

@@ -13,6 +13,7 @@ use super::room::{CHANGED_ROOM, ConnectionClose, MemberData, MemberInfo, Room, R
 use super::server::{ConnId, Server};
 use super::snapshot::{ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, shown_name};
 use super::timers::{TimerEvent, TimerKey};
+use jamjam_core::address::source_network;
 use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::{Time, WallClock};
 
@@ -80,7 +81,7 @@ impl<R: Room> Directory<R> {
 
     /// Number of open rooms that `address` has opened. To be asked before a room is opened, and not for each message.
     pub(super) fn rooms_opened_by(&self, address: IpAddr) -> usize {
-        self.entries.values().filter(|entry| entry.opener == Some(address)).count()
+        self.entries.values().filter(|entry| entry.opener == Some(source_network(address))).count()
     }
 
     /// Number of open rooms, and of connections that are in one of them.
@@ -130,7 +131,7 @@ impl<R: Room> Directory<R> {
         });
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.is_open = room.is_open();
-            entry.opener = entry.opener.or(Some(source)).filter(|_| entry.is_open);
+            entry.opener = entry.opener.or(Some(source_network(source))).filter(|_| entry.is_open);
         }
         if room.is_needed() {
             return;
@@ -242,19 +243,19 @@ impl<R: Room> Rooms<R> {
         enter: impl FnOnce(&mut R, &mut Call<'_>) -> Result<(), E>,
     ) -> Option<Result<(), E>> {
         let conn = call.sender.conn;
-        let (mut previous, mut entered) = (None, None);
+        let mut previous = None;
         let locate = |directory: &mut Directory<_>| {
             previous = directory.room_of(conn);
-            entered = locate(directory);
-            entered
+            locate(directory)
         };
-        let result = self.call(call, locate, enter)?;
-        if result.is_ok() && previous != entered {
+        let result = self.call(call, locate, enter);
+        // A room that has failed has closed the connection, which then is in no room.
+        if self.directory().room_of(conn) != previous {
             let (code, server_reason) = (CloseCode::NORMAL_CLOSURE, Some(CHANGED_ROOM));
             let close = ConnectionClose { code, reason: "", server_reason };
             self.call(call, |_| previous, |room, call| room.leave(call, &close));
         }
-        Some(result)
+        result
     }
 }
 

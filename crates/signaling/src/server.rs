@@ -70,10 +70,11 @@ const BLOCK_BYTES: usize = 16 << 10;
 pub(super) const VALUES_PER_UNIT: usize = 256;
 
 /// A message costs one more unit for this many receivers, of which each counts once, and once more for each full block.
-pub(super) const DELIVERIES_PER_UNIT: usize = 4;
+pub(super) const DELIVERIES_PER_UNIT: usize = 8;
 
-/// Units of cost of the messages of one address per second. A burst may cost twice as much.
-pub const COST_PER_SECOND: u64 = 4_000;
+/// A message waits at most this long for those of its address, so that neither a short message nor the end of a connection is noticed much
+/// later. Clients that ping a server wait for the pong for about 20 s.
+pub const MAX_POSTPONEMENT: Duration = Duration::from_secs(8);
 
 /// Maximum number of sources whose cost is counted.
 const MAX_COST_SOURCES: usize = 16_384;
@@ -130,6 +131,7 @@ impl Eviction {
 impl Server {
     /// A new server, which derives ids from the secret `key`.
     pub(super) fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
+        let cost = Gcra::with_burst_seconds(limits.cost_rate.map_or(u64::MAX, u64::from), 2);
         let requested_bytes = Gcra::new(REQUESTED_BYTES_PER_SECOND, Duration::ZERO);
         Self {
             limits,
@@ -139,7 +141,7 @@ impl Server {
             ids: Mutex::new(IdGenerator::new(key)),
             counters: Mutex::default(),
             requested_bytes: Mutex::new(KeyedGcra::new(requested_bytes, MAX_LIMITED_SOURCES)),
-            cost: Mutex::new(KeyedGcra::new(Gcra::with_burst_seconds(COST_PER_SECOND, 2), MAX_COST_SOURCES)),
+            cost: Mutex::new(KeyedGcra::new(cost, MAX_COST_SOURCES).with_max_wait(MAX_POSTPONEMENT)),
             log_throttle: Mutex::default(),
             activity_log: Mutex::default(),
             memory: MemoryBudget::new(None).account(None),

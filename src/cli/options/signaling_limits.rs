@@ -75,6 +75,13 @@ pub(crate) struct ConnectionLimitArgs {
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().message_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<u32>,
 
+    /// Maximum cost of the messages of one address, in units per second, as N/s, or off
+    ///
+    /// A message costs one unit, and more if it is long or has many values or receivers. For IPv6, a /64 counts as one address; on loopback,
+    /// each connection does. Above it, messages are read later.
+    #[arg(long, hide = true, env = "RATE_LIMIT_COST", value_name = "RATE", value_parser = or_off(parse_message_rate), default_value = SignalingLimits::default().cost_rate.map_or_else(String::new, |rate| format!("{rate}/s")), help_heading = HEADING_LIMITS)]
+    rate_limit_cost: OrOff<u32>,
+
     /// Answer each wrong message with the reason
     ///
     /// For developers of clients. The names of wrong types and members are logged, and clients learn why their tokens are rejected.
@@ -94,7 +101,7 @@ pub(crate) fn default_connection_limits() -> ConnectionLimits {
 
 impl ConnectionLimitArgs {
     pub(crate) fn apply_to(&self, limits: &mut SignalingLimits, connections: &mut ConnectionLimits) {
-        limits.message_rate = self.rate_limit_messages;
+        (limits.message_rate, limits.cost_rate) = (self.rate_limit_messages, self.rate_limit_cost);
         limits.allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
         limits.is_strict = self.strict;
         connections.max_connections = self.max_connections;

@@ -3,8 +3,9 @@
 //! A browser also adds the stored password to requests that pages of other sites cause. Such requests are rejected before the password is
 //! looked at, so that another site can neither act as the operator nor lock the operator out with wrong passwords. Browsers add
 //! `Sec-Fetch-Site` to each request to a trustworthy URL, and `Origin` to each request that may change something; scripts cannot set these
-//! headers. `Host` needs no rule: if the name of another site resolves to this server (DNS rebinding), a browser sends no password, because
-//! it stores passwords by origin.
+//! headers. To a plain HTTP server on another host, they add only `Referer` to other requests, unless the page forbids it: use TLS. `Host` needs
+//! no rule: if the name of another site resolves to this server (DNS rebinding), a browser sends no password, because it stores passwords by
+//! origin.
 //!
 //! An address with too many failed logins has to wait even if the password is right, so that an attacker cannot try passwords without a limit.
 
@@ -119,17 +120,17 @@ fn challenge(error: &str) -> Response {
 /// Whether a page of another site caused the request, even by a link. Programs such as curl send none of these headers.
 fn is_from_other_site(headers: &HeaderMap) -> bool {
     let text = |name: &'static str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    match (text("sec-fetch-site"), text("origin"), text("host")) {
-        (Some(site), ..) => site != "same-origin" && site != "none",
-        (None, Some(origin), Some(host)) => {
-            origin.strip_prefix("http://").or(origin.strip_prefix("https://")) != Some(host)
-        }
-        (None, origin, _) => origin.is_some(),
+    if let Some(site) = text("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
     }
+    let Some(page) = text("origin").or_else(|| text("referer")) else { return false };
+    let host = page.strip_prefix("http://").or(page.strip_prefix("https://")).and_then(|rest| rest.split('/').next());
+    host.zip(text("host")).is_none_or(|(host, own)| !host.eq_ignore_ascii_case(own))
 }
 
 fn reject_other_site(method: &Method, headers: &HeaderMap) -> Response {
-    if method == Method::GET && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate") {
+    let accepts = headers.get(header::ACCEPT).and_then(|types| types.to_str().ok());
+    if method == Method::GET && accepts.is_some_and(|types| types.contains("text/html")) {
         let page = body::page_response("text/html; charset=utf-8", OTHER_SITE_PAGE);
         return (StatusCode::FORBIDDEN, page).into_response();
     }
@@ -201,10 +202,13 @@ mod tests {
             ("GET", &[WRONG, RIGHT], 401),
             // Sec-Fetch-Site decides before Origin.
             ("POST", &[RIGHT, host, ("sec-fetch-site", "same-origin"), ("origin", "https://b.example")], 200),
-            ("GET", &[RIGHT, host, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")], 200),
+            ("GET", &[RIGHT, host, ("sec-fetch-site", "none")], 200),
+            // To a plain HTTP server on another host, a browser sends only `Referer`.
+            ("GET", &[RIGHT, host, ("referer", "http://A.example:8080/console")], 200),
+            ("GET", &[RIGHT, host, ("referer", "http://evil.example/a.example:8080")], 403),
             ("POST", &[RIGHT, host, OTHER_SITE, own], 403),
-            ("GET", &[RIGHT, host, OTHER_SITE, ("sec-fetch-mode", "navigate")], 403),
-            ("GET", &[RIGHT, host, ("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")], 403),
+            ("GET", &[RIGHT, host, OTHER_SITE], 403),
+            ("GET", &[RIGHT, host, ("sec-fetch-site", "same-site")], 403),
             ("GET", &[RIGHT, host, ("sec-fetch-site", "")], 403),
             ("GET", &[WRONG, host, OTHER_SITE], 403),
             ("POST", &[RIGHT, host, own], 200),

@@ -15,7 +15,7 @@ use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use tungstenite::Message;
 
@@ -30,12 +30,14 @@ use crate::io::websocket::connect::{
 };
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::worker::Worker;
+use crate::rate_limit::{Gcra, KeyedGcra};
 use crate::report::{ClosePhase, diagnose_close};
 use crate::sanitize::{sanitize, sanitize_name};
 use crate::signaling::Dialect;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::device::DeviceKey;
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
+use crate::time::Time;
 
 /// Maximum time for a server reply, and for sending one message.
 pub(super) const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +48,19 @@ const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum time for leaving the room, and for closing the connection.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Bytes that are read per second.
+const MAX_READ_RATE: u64 = 256 << 10;
+
+/// Bytes that each message counts in addition to its own, so that the number of messages is limited, too.
+const READ_OVERHEAD: u64 = 256;
+
+/// 2 MiB are read at once, more than a list of ten thousand rooms.
+const READ_BURST_SECONDS: u64 = 8;
+
+fn limited_reads() -> KeyedGcra<()> {
+    KeyedGcra::new(Gcra::with_burst_seconds(MAX_READ_RATE, READ_BURST_SECONDS), 1)
+}
+
 /// A connection to a jamjam signaling server.
 pub struct SignalingConnection {
     socket: ClientSocket,
@@ -54,6 +69,10 @@ pub struct SignalingConnection {
     /// Server address.
     pub peer_addr: SocketAddr,
     ping_interval: Duration,
+    /// Limits what is read per second. Without it, a malicious server could keep a core busy.
+    reads: KeyedGcra<()>,
+    /// The beginning of the time of `reads`.
+    connected: Instant,
 }
 
 impl SignalingConnection {
@@ -69,7 +88,8 @@ impl SignalingConnection {
         let connected = connect(url, tls, &LocalSocketOptions::default(), CONNECT_TIMEOUT, &headers).await?;
         let (local_addr, peer_addr) = (connected.local_addr, connected.peer_addr);
         let socket = connected.into_socket(websocket_config()).await;
-        Ok(Self { socket, local_addr, peer_addr, ping_interval })
+        let reads = limited_reads();
+        Ok(Self { socket, local_addr, peer_addr, ping_interval, reads, connected: Instant::now() })
     }
 
     /// Sends one message. Fails if the server does not accept it in time.
@@ -84,6 +104,10 @@ impl SignalingConnection {
     pub async fn recv(&mut self) -> Result<ServerMessage, WebSocketFailure> {
         let mut is_pinged = false;
         loop {
+            let wait = self.reads.wait(self.now(), ());
+            if !wait.is_zero() {
+                sleep(wait).await;
+            }
             let Ok(received) = timeout(self.ping_interval, next_message(&mut self.socket)).await else {
                 if is_pinged {
                     return Err(no_answer());
@@ -94,7 +118,9 @@ impl SignalingConnection {
                 continue;
             };
             is_pinged = false;
-            let Message::Text(text) = received? else { continue };
+            let message = received?;
+            self.reads.charge(self.now(), (), READ_OVERHEAD + message.len() as u64);
+            let Message::Text(text) = message else { continue };
             match serde_json::from_str(&text) {
                 Ok(message) => return Ok(message),
                 Err(error) => {
@@ -102,6 +128,10 @@ impl SignalingConnection {
                 }
             }
         }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.connected.elapsed()
     }
 
     /// Closes the connection and waits for the reply.
@@ -358,15 +388,48 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn server_is_pinged_and_times_out_only_when_it_is_silent() {
+    async fn connected_pair() -> (SignalingConnection, WebSocketStream<DuplexStream>) {
         let (near, far) = duplex(1 << 10);
         let near: Box<dyn ClientStream> = Box::new(near);
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, Some(websocket_config())).await;
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let mut connection =
-            SignalingConnection { socket, local_addr: address, peer_addr: address, ping_interval: PING_INTERVAL };
-        let mut server = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
+        let (reads, connected) = (limited_reads(), Instant::now());
+        let connection = SignalingConnection {
+            socket,
+            local_addr: address,
+            peer_addr: address,
+            ping_interval: PING_INTERVAL,
+            reads,
+            connected,
+        };
+        (connection, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flooding_server_is_read_at_a_limited_rate() {
+        let (mut connection, mut server) = connected_pair().await;
+        let flood = async {
+            let text = r#"{"type": "RoomList", "rooms": []}"#;
+            while server.send(Message::text(text)).await.is_ok() {}
+        };
+        let mut received: u64 = 0;
+        let read_for_16_s = timeout(Duration::from_secs(16), async {
+            while connection.recv().await.is_ok() {
+                received += 1;
+            }
+        });
+        tokio::select! {
+            () = flood => unreachable!("the client is connected"),
+            elapsed = read_for_16_s => assert!(elapsed.is_err()),
+        }
+        // The messages have 33 bytes, and count 256 more. 2 MiB are read at once, and as many in each 8 s.
+        let expected = (6 << 20) / (33 + 256);
+        assert!((expected - 2..expected + 3).contains(&received), "{received}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_is_pinged_and_times_out_only_when_it_is_silent() {
+        let (mut connection, mut server) = connected_pair().await;
         let began = Instant::now();
         let elapsed_tenths = || began.elapsed().as_millis() / 100;
         // The library answers a ping during the next read. The client sends 120 pings in an hour, of which the last is not answered.

@@ -27,7 +27,7 @@ use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::MemoryAccount;
 use crate::signaling::send_queue::{NextWrite, PendingClose, SendQueue};
-use crate::signaling::{self, ConnId, Hub, NewConnection, WebSocketError};
+use crate::signaling::{self, ConnId, Hub, MAX_POSTPONEMENT, NewConnection, WebSocketError};
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
@@ -56,8 +56,9 @@ pub(in crate::io) async fn serve(
 ) {
     let conn = hub.new_conn();
     let queue = hub.on_connect(clock::now(), conn, connection, memory);
-    // The hub does not count pings and fragments, so their rate is limited here, to that of messages.
-    let checked = CheckedStream::new(io, hub.max_message_bytes(conn), memory, hub.limits().message_limit());
+    // The hub does not count pings and fragments, so their rate is limited here, to that of messages. They pile up behind a postponed message.
+    let control_limit = hub.limits().message_limit().map(|limit| limit.with_larger_burst(MAX_POSTPONEMENT));
+    let checked = CheckedStream::new(io, hub.max_message_bytes(conn), memory, control_limit);
     let mut connection = Connection {
         stream: new_stream(checked),
         hub,
@@ -275,6 +276,11 @@ impl Connection<'_> {
                     // Received bytes are still decoded to find the reply to the close frame.
                     if self.read_state == ReadState::Open {
                         self.read_state = ReadState::Closing;
+                    }
+                    // A postponed message no longer has an effect, and must not hold up the reply.
+                    if self.waiting.take().is_some() {
+                        self.end_message();
+                        cx.waker().wake_by_ref();
                     }
                     self.start_close_timer(timeout);
                     self.close_sent = true;

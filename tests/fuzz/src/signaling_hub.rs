@@ -172,6 +172,7 @@ fn limits(settings: &str) -> SignalingLimits {
         max_message_bytes: 4_096,
         max_updates: 2,
         message_rate: if has('6') { None } else { Some(5) },
+        cost_rate: None,
         max_rooms_per_address: if has('7') { 1 } else { 3 },
         max_webrtc_members: 3,
         webrtc_requires_token: has('F'),

@@ -30,7 +30,7 @@ fn invalid_message_closes_its_own_connection_with_its_code() {
     // Frames that the limit on messages does not count.
     let limited = Server::start_signaling(&["--rate-limit-messages", "50/s"]);
     let mut stream = upgraded(limited.address);
-    stream.write_all(&frame(0x89, b"p").repeat(200)).unwrap();
+    stream.write_all(&frame(0x89, b"p").repeat(600)).unwrap();
     assert_eq!((close_code(stream), limited.metric("closed_frame_rate_total")), (Some(1008), 1));
     // A message of exactly the maximum length is only ignored, because spaces are not JSON.
     duo.0.send_text(&" ".repeat(MAX_MESSAGE_LEN));

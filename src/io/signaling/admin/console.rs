@@ -98,19 +98,30 @@ fn counters_by_name(counts: &DialectCounters) -> Value {
     counts.metrics().map(|(name, .., value)| (name.to_owned(), value.into())).collect::<Map<_, _>>().into()
 }
 
+/// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
+fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
+    if given.is_none_or(|given| given == *RUN_ID) {
+        return Ok(());
+    }
+    let error = "runId does not match this run of the server; reload the console";
+    Err(RequestError::new(StatusCode::CONFLICT, error))
+}
+
 /// Disconnect a client
 #[utoipa::path(
     post, path = "/console/disconnect", operation_id = "consoleDisconnect", tag = "operations", security(("login" = [])), request_body = DisconnectRequest,
     responses(
         (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = DisconnectResponse),
         (status = 404, description = "No open connection has this number"),
+        (status = 409, description = "`runId` does not match this run of the server"),
     ),
 )]
 pub(super) async fn disconnect(
     State(state): SharedState,
     Extension(client): Client,
-    JsonBody(DisconnectRequest { connection }): JsonBody<DisconnectRequest>,
+    JsonBody(DisconnectRequest { connection, run_id }): JsonBody<DisconnectRequest>,
 ) -> Result<Response, RequestError> {
+    check_run_id(run_id)?;
     let dialect = state.hub.disconnect(clock::now(), ConnId(connection))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
     Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
@@ -122,13 +133,15 @@ pub(super) async fn disconnect(
     responses(
         (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = RoomClosedResponse),
         (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
+        (status = 409, description = "`runId` does not match this run of the server"),
     ),
 )]
 pub(super) async fn close_room(
     State(state): SharedState,
     Extension(client): Client,
-    JsonBody(CloseRoomRequest { dialect, room }): JsonBody<CloseRoomRequest>,
+    JsonBody(CloseRoomRequest { dialect, room, run_id }): JsonBody<CloseRoomRequest>,
 ) -> Result<Response, RequestError> {
+    check_run_id(run_id)?;
     let Some(dialect) = Dialect::ALL.into_iter().find(|known| known.name() == dialect) else {
         let names = Dialect::ALL.map(Dialect::name).join(", ");
         return Err(RequestError::invalid_field(format!("\"dialect\" must be one of {names}")));
@@ -180,12 +193,14 @@ pub(super) async fn change_links(
 
 /// The connection to close.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DisconnectRequest {
     /// Number of the connection on the console and in the log.
     #[schema(example = 12)]
     #[serde(deserialize_with = "integer")]
     connection: u64,
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
+    run_id: Option<String>,
 }
 
 /// The connection is closed.
@@ -196,7 +211,7 @@ pub(super) struct DisconnectResponse {
 
 /// The room to close.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CloseRoomRequest {
     /// Name of the dialect.
     #[schema(example = "jamjam")]
@@ -204,6 +219,8 @@ pub(super) struct CloseRoomRequest {
     /// Id of the room. For control surfaces, the room code.
     #[schema(example = "1a2b3c4d")]
     room: String,
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
+    run_id: Option<String>,
 }
 
 /// The room is closed.

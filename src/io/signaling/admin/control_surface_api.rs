@@ -156,8 +156,8 @@ fn delivered_response(delivered: Result<usize, CommandError>) -> Result<Response
 }
 
 /// Number of keepalives that are sent within `max_lifetime` while there are no events, so that both ends detect a lost connection: the second
-/// one after the end of a client fails. If a client reads nothing for the duration `max_lifetime`, the server closes the client's connection.
-const KEEPALIVES_PER_LIFETIME: u32 = 15;
+/// one after the end of a client fails. A client that reads nothing is closed `max_lifetime` after the buffers of the system are full.
+const KEEPALIVES_PER_LIFETIME: u32 = 75;
 
 /// Receive control surface events as a stream
 #[utoipa::path(

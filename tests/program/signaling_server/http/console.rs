@@ -129,8 +129,9 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
     // The other WebRTC room stays open, and clients can create a closed room again.
     other.send("ping", &Value::Null);
     other.skip_to("pong");
-    let other_room = json!({"dialect": "webrtc", "room": "other"});
-    assert_eq!(body(&post(&server, "/console/close-room", &other_room))["members"], 1);
+    let run_id = body(&request(&server, "GET", "/console/state", &[RIGHT]))["runId"].take();
+    let of_this_run = json!({"dialect": "webrtc", "room": "other", "runId": run_id});
+    assert_eq!(body(&post(&server, "/console/close-room", &of_this_run))["members"], 1);
     let _again = webrtc_member(server.address, "standup", "zoe");
     assert!(server.stop("TERM").lines.iter().all(|line| !line.contains("4711") && !line.contains("hunter2")));
 }

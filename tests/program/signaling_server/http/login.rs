@@ -88,7 +88,7 @@ fn without_a_password_only_the_terminal_has_one_which_opens_the_pages() {
     let password = shown.expect(&line);
     let encoded = STANDARD.encode(format!("admin:{password}"));
     let right = format!("Authorization: Basic {encoded}");
-    let visit = [&*right, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"];
+    let visit = [&*right, "Sec-Fetch-Site: cross-site", "Accept: text/html,*/*;q=0.8"];
     for (method, path, headers, body, status) in [
         ("GET", "/console", &[][..], "", 401),
         ("GET", "/console", &[RIGHT], "", 401),

@@ -461,7 +461,8 @@ async function send(path, body) {
 let operation = null;
 
 function confirmOperation(heading, text, label, path, body) {
-  operation = { path, body };
+  // After a restart of the server, the number may belong to another client. The server then rejects the operation.
+  operation = { path, body: { ...body, runId } };
   setText($("confirm-heading"), heading);
   setText($("confirm-text"), text);
   setText($("confirm-do"), label);
