@@ -167,7 +167,7 @@ fn page_on_a_forwarded_port_names_the_port_of_the_server() {
     for (port, is_forwarded) in [(server.address.port(), false), (1, true)] {
         let page = open(&browser, &url(&server, "examples/control-surface"), OPERATOR);
         page.get(&format!(
-            "globalThis.real = fetch; globalThis.fetch = (url, ...more) => `${{url}}`.endsWith('/examples/address') \
+            "globalThis.real = fetch; globalThis.fetch = (url, ...more) => `${{url}}`.endsWith('/admin/bbx/rooms') && more[0].method === 'GET' \
              ? Promise.resolve(Response.json({{ address: '192.0.2.1', port: {port} }})) : real(url, ...more); null"
         ));
         page.click("#create");

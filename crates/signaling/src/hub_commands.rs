@@ -199,12 +199,6 @@ impl Hub {
         Ok(receivers.into_iter().flatten().sum())
     }
 
-    /// Removes all parameters and scheduled updates of the room with `code`, and sends the members the empty `state`. Returns the number of
-    /// parameters.
-    pub fn clear_parameters(&self, now: WallClock, code: &str) -> Result<usize, CommandError> {
-        Ok(self.call_rooms(now, Some(code), ControlSurfaceRoom::clear)?.iter().sum())
-    }
-
     /// Declares the range of a parameter for all rooms, and sets it if there is a `value`. Returns the number of receivers of the value.
     pub fn declare_range(
         &self,

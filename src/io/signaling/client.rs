@@ -407,11 +407,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn flooding_server_is_read_at_a_limited_rate() {
+        const TEXT: &str = r#"{"type": "RoomList", "data": {"rooms": []}}"#;
         let (mut connection, mut server) = connected_pair().await;
-        let flood = async {
-            let text = r#"{"type": "RoomList", "rooms": []}"#;
-            while server.send(Message::text(text)).await.is_ok() {}
-        };
+        let flood = async { while server.send(Message::text(TEXT)).await.is_ok() {} };
         let mut received: u64 = 0;
         let read_for_16_s = timeout(Duration::from_secs(16), async {
             while connection.recv().await.is_ok() {
@@ -422,8 +420,8 @@ mod tests {
             () = flood => unreachable!("the client is connected"),
             elapsed = read_for_16_s => assert!(elapsed.is_err()),
         }
-        // The messages have 33 bytes, and count 256 more. 2 MiB are read at once, and as many in each 8 s.
-        let expected = (6 << 20) / (33 + 256);
+        // Each message counts 256 bytes more. 2 MiB are read at once, and as many in each 8 s.
+        let expected = (6 << 20) / (TEXT.len() as u64 + 256);
         assert!((expected - 2..expected + 3).contains(&received), "{received}");
     }
 

@@ -349,7 +349,6 @@ impl Run {
                 let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
                 let _ = hub.broadcast_visualization(now, None, &values);
             }
-            'K' => _ = hub.clear_parameters(now, code),
             _ => return,
         }
         self.sink.read();

@@ -232,13 +232,6 @@ impl ControlSurfaceRoom {
         Ok(call.send_with(others, text, Some(UpdateKey(index as u16)), false))
     }
 
-    /// Removes all parameters and scheduled updates. Returns the number of parameters.
-    pub(crate) fn clear(&mut self, call: &mut Call<'_>) -> usize {
-        self.scheduled = Timers::default();
-        call.send(self.roster.connections(), &ServerMessage::State { params: Vec::new() });
-        self.parameters.clear()
-    }
-
     /// Sends a visualization to all members. Returns their number.
     pub(crate) fn visualize(&self, call: &mut Call<'_>, text: &str) -> usize {
         // The keys of parameters begin with 1.
@@ -336,14 +329,6 @@ impl ParameterValues {
         let index = self.by_name.len() + 1;
         self.by_name.insert(name.to_owned(), ParameterValue { index, value });
         Ok(index)
-    }
-
-    /// Removes all parameters, whose number is returned, and the shares of all addresses. The first update of a new parameter replaces a
-    /// queued update of the removed one that had the same index.
-    fn clear(&mut self) -> usize {
-        self.created_by.clear();
-        self.memory.clear();
-        std::mem::take(&mut self.by_name).len()
     }
 
     /// The `state` message.

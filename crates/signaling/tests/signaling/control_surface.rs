@@ -113,24 +113,6 @@ fn a_thousand_scheduled_values_per_room_and_excess_applies_immediately() {
 }
 
 #[test]
-fn values_scheduled_before_a_clear_are_discarded_with_it() {
-    let mut hub = hub();
-    hub.connect(2);
-    hub.join_room(2, 0, "5678");
-    hub.member(1);
-    (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("before", 10)));
-    hub.send(2, 0, &scheduled("other room", 10));
-    assert_eq!(hub.at(0, |hub, now| hub.clear_parameters(now, "1234")), Ok(0));
-    // All places for scheduled values are free again.
-    (0..1_000).for_each(|_| hub.send(1, 0, &scheduled("after", 10)));
-    assert_eq!(hub.names(0), [] as [Value; 0]);
-    hub.on_deadline(10 * SECOND);
-    assert_eq!(hub.names(10 * SECOND), ["after"]);
-    hub.send(2, 10 * SECOND, &sync());
-    assert_eq!(hub.last(2)["params"][0]["name"], "other room");
-}
-
-#[test]
 fn sync_is_limited_by_bytes_per_address() {
     let mut hub = hub();
     hub.member(1);
@@ -164,13 +146,6 @@ fn rejected_parameters_are_answered_counted_and_not_reported_to_the_program() {
     let mut set = |name: &str| hub.at(0, |hub, now| hub.broadcast_param(now, Some("1234"), name, 0.25));
     (1_024..4_096).for_each(|name| assert_eq!(set(&format!("p{name}")), Ok(2)));
     assert_eq!((set("one more"), set("p7")), (Err(CommandError::TooManyParameters), Ok(2)));
-    // The host program removes the parameters. Then, there is space for new ones.
-    assert_eq!(hub.at(0, |hub, now| hub.clear_parameters(now, "1234")), Ok(4_096));
-    assert_eq!(hub.last(1), json!({"type": "state", "params": []}));
-    assert_eq!(hub.names(0), [] as [Value; 0]);
-    hub.send(1, 0, &param("p1024"));
-    assert_eq!((hub.counts().parameters_rejected, hub.sink.events.len()), (1, 1_026));
-    assert_eq!(hub.at(0, |hub, now| hub.clear_parameters(now, "0000")), NOT_FOUND);
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn messages_that_pile_up_while_one_waits_close_nobody() {
 }
 
 #[test]
-fn message_costs_a_unit_for_four_receivers() {
+fn message_costs_a_unit_for_eight_receivers() {
     let mut hub = hub();
     (1..=101).for_each(|conn| {
         hub.connect_from(conn, &format!("192.0.2.{conn}"), 0, &format!("/?roomId=r&userId={conn}&userName=n"));
@@ -174,8 +174,8 @@ fn message_costs_a_unit_for_four_receivers() {
         hub.text(1, 0, &update);
         sent += 1;
     }
-    // One unit, and 24 for 99 receivers.
-    assert_eq!((sent, hub.closed()), (8_000_u64.div_ceil(25), vec![(101, 1013)]));
+    // One unit, and 12 for 99 receivers.
+    assert_eq!((sent, hub.closed()), (8_000_u64.div_ceil(13), vec![(101, 1013)]));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::io::clock;
 use crate::io::http::body::{self, RequestError, page_response};
 use crate::io::http::request_body::JsonBody;
 use crate::io::os::{self, ProcessResources};
+use crate::io::signaling::admin::control_surface_api::CloseRoomResponse;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::lock::lock;
 use crate::media_relay::Link;
@@ -131,7 +132,7 @@ pub(super) async fn disconnect(
 #[utoipa::path(
     post, path = "/console/close-room", operation_id = "consoleCloseRoom", tag = "operations", security(("login" = [])), request_body = CloseRoomRequest,
     responses(
-        (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = RoomClosedResponse),
+        (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = CloseRoomResponse),
         (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
         (status = 409, description = "`runId` does not match this run of the server"),
     ),
@@ -149,7 +150,7 @@ pub(super) async fn close_room(
     let (room, members) = state.hub.close_room_of(clock::now(), dialect, &room)?;
     let dialect = dialect.name();
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
-    Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
+    Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients: members }))
 }
 
 /// List changed paths between jamjam members
@@ -221,25 +222,4 @@ pub(super) struct CloseRoomRequest {
     room: String,
     /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
     run_id: Option<String>,
-}
-
-/// The room is closed.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RoomClosedResponse {
-    closed: bool,
-    /// Number of members that were disconnected.
-    members: usize,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn invalid_query_values_fall_back_to_defaults() {
-        assert_eq!(parse_query("after=7&content=true&x=y"), (7, true));
-        for none in ["", "after=-1", "after=x&content=1", "content=TRUE", "content", "&&=&"] {
-            assert_eq!(parse_query(none), (0, false), "{none}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Extension;
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use crate::io::clock;
 use crate::io::http::body::{self, RequestError};
 use crate::io::http::request_body::JsonBody;
+use crate::io::reachable::network_address;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::{Client, SharedState};
 use crate::lock::lock;
@@ -48,8 +50,8 @@ impl From<PathRejection> for RequestError {
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
 pub(super) async fn list_rooms(State(state): SharedState) -> Response {
-    let rooms = state.hub.control_surface_rooms();
-    body::json_response(StatusCode::OK, &ListRoomsResponse { rooms })
+    let (address, port) = (network_address(state.address), state.address.port());
+    body::json_response(StatusCode::OK, &ListRoomsResponse { rooms: state.hub.control_surface_rooms(), address, port })
 }
 
 /// Create a control surface room
@@ -87,20 +89,6 @@ pub(super) async fn create_room(
 pub(super) async fn close_room(State(state): SharedState, code: Segment) -> Result<Response, RequestError> {
     let clients = state.hub.close_room(clock::now(), &code?)?;
     Ok(body::json_response(StatusCode::OK, &CloseRoomResponse { closed: true, clients }))
-}
-
-/// Remove all parameters of a control surface room
-#[utoipa::path(
-    delete, path = "/admin/bbx/rooms/{code}/params", tag = "control surfaces", security(("login" = [])),
-    params(("code" = String, Path, description = "The room's code")),
-    responses(
-        (status = 200, description = "The parameters are removed. The clients receive an empty `state`", body = ClearParametersResponse),
-        (status = 404, description = "No room has this code"),
-    ),
-)]
-pub(super) async fn clear_parameters(State(state): SharedState, code: Segment) -> Result<Response, RequestError> {
-    let cleared = state.hub.clear_parameters(clock::now(), &code?)?;
-    Ok(body::json_response(StatusCode::OK, &ClearParametersResponse { cleared }))
 }
 
 /// Set a parameter
@@ -204,21 +192,19 @@ pub(super) struct CreateRoomRequest {
 #[derive(Serialize, ToSchema)]
 pub(super) struct ListRoomsResponse {
     rooms: Vec<ControlSurfaceRoomInfo>,
+    /// Where phones in the same network reach the server; null if it accepts connections from this machine only.
+    #[schema(value_type = Option<String>, example = "192.168.1.5")]
+    address: Option<IpAddr>,
+    /// The port on which the server listens. For clients behind a forwarded port or a proxy, the port may differ.
+    port: u16,
 }
 
 /// A closed room.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CloseRoomResponse {
-    closed: bool,
+    pub(super) closed: bool,
     /// Number of clients that were in the room.
-    clients: usize,
-}
-
-/// Removed parameters.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ClearParametersResponse {
-    /// Number of parameters that were removed.
-    cleared: usize,
+    pub(super) clients: usize,
 }
 
 /// A new parameter value.

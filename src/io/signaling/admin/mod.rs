@@ -50,10 +50,8 @@ pub(super) fn router(state: &Arc<HttpState>) -> Router {
     if dialects.contains(&Dialect::ControlSurface) {
         protected = protected
             .route("/examples/qr.svg", get(examples::example_qr))
-            .route("/examples/address", get(examples::example_address))
             .route("/admin/bbx/rooms", get(control_surface_api::list_rooms).post(control_surface_api::create_room))
             .route("/admin/bbx/rooms/{code}", delete(control_surface_api::close_room))
-            .route("/admin/bbx/rooms/{code}/params", delete(control_surface_api::clear_parameters))
             .route("/admin/bbx/param", post(control_surface_api::set_param))
             .route("/admin/bbx/params/{name}", put(control_surface_api::declare_range))
             .route("/admin/bbx/visualization", post(control_surface_api::broadcast_visualization))

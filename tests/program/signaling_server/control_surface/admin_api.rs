@@ -62,7 +62,9 @@ fn read_events(response: &mut BufReader<TcpStream>) -> Vec<Value> {
 #[test]
 fn rooms_are_created_updated_and_closed_over_http() {
     let server = start_with_password(&[]);
-    assert_eq!(request(server.address, "GET", ROOMS, ""), (200, json!({"rooms": []})));
+    // A server for this machine only has no address for phones.
+    let none = json!({"rooms": [], "address": null, "port": server.address.port()});
+    assert_eq!(request(server.address, "GET", ROOMS, ""), (200, none));
     let (code, small) =
         (create_room(server.address, "{}"), create_room(server.address, r#"{"maxClients":1,"expiresIn":60}"#));
     let (_, listed) = request(server.address, "GET", ROOMS, "");
@@ -94,8 +96,6 @@ fn rooms_are_created_updated_and_closed_over_http() {
     let body = json!({"data": [0.5, -1], "room": small}).to_string();
     assert_eq!(request(server.address, "POST", "/admin/bbx/visualization", &body), delivered(1));
     assert_eq!(other.receive(), json!({"type": "visualization", "data": [0.5, -1.0]}));
-    assert_eq!(request(server.address, "DELETE", &format!("{ROOMS}/{small}/params"), "").0, 200);
-    assert_eq!(other.receive(), json!({"type": "state", "params": []}));
     // Percent-encoded room codes in a path are decoded.
     let encoded = format!("{ROOMS}/%3{small}");
     assert_eq!(request(server.address, "DELETE", &encoded, ""), (200, json!({"closed": true, "clients": 1})));

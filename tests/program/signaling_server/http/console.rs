@@ -112,7 +112,7 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
     for (dialect, room, members, expected, allowed) in &mut rooms {
         let count = members.len();
         let close = |server: &Server| post(server, "/console/close-room", &json!({"dialect": dialect, "room": room}));
-        assert_eq!(body(&close(&server)), json!({"closed": true, "members": count}), "{dialect}");
+        assert_eq!(body(&close(&server)), json!({"closed": true, "clients": count}), "{dialect}");
         for member in members {
             let ((code, reason), texts) = member.read_to_close();
             assert_eq!((code, reason.as_str()), *expected, "{dialect}");
@@ -131,7 +131,7 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
     other.skip_to("pong");
     let run_id = body(&request(&server, "GET", "/console/state", &[RIGHT]))["runId"].take();
     let of_this_run = json!({"dialect": "webrtc", "room": "other", "runId": run_id});
-    assert_eq!(body(&post(&server, "/console/close-room", &of_this_run))["members"], 1);
+    assert_eq!(body(&post(&server, "/console/close-room", &of_this_run))["clients"], 1);
     let _again = webrtc_member(server.address, "standup", "zoe");
     assert!(server.stop("TERM").lines.iter().all(|line| !line.contains("4711") && !line.contains("hunter2")));
 }

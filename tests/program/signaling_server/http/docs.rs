@@ -10,8 +10,8 @@ use test_support::server::{Server, get, request, send};
 
 /// The paths that require the login.
 const PROTECTED: &str = "/docs /docs/ /docs/swagger.json /openapi.json /console /console/state /console/disconnect \
-                         /console/close-room /examples/address /examples/qr.svg /admin/shutdown /admin/bbx/rooms /admin/bbx/rooms/1234 \
-                         /admin/bbx/rooms/1234/params /admin/bbx/param /admin/bbx/params/freq /admin/bbx/visualization \
+                         /console/close-room /examples/qr.svg /admin/shutdown /admin/bbx/rooms /admin/bbx/rooms/1234 \
+                         /admin/bbx/param /admin/bbx/params/freq /admin/bbx/visualization \
                          /admin/bbx/events /admin/links /metrics /health?detailed=true";
 
 fn document(server: &Server) -> Value {

@@ -1,7 +1,5 @@
 //! What the example pages need over HTTP.
 
-use serde_json::json;
-
 use super::login::RIGHT;
 use crate::signaling_server::start_with_password;
 use test_support::server::request;
@@ -14,11 +12,4 @@ fn qr_code_is_an_image_without_the_url_in_its_markup() {
     assert_eq!((response.status, response.header("content-type")), (200, "image/svg+xml"));
     assert!(response.body.starts_with("<?xml") && response.body.ends_with("</svg>"), "{}", response.body);
     assert!(!response.body.contains("music.example"), "{}", response.body);
-}
-
-#[test]
-fn server_for_this_machine_only_has_no_network_address() {
-    let server = start_with_password(&[]);
-    let response = request(&server, "GET", "/examples/address", &[RIGHT]);
-    assert_eq!((response.status, response.json()), (200, json!({"address": null, "port": server.address.port()})));
 }

@@ -77,7 +77,7 @@ async function phoneUrl() {
   const url = new URL(location.pathname, location.href);
   url.search = new URLSearchParams({ room });
   if (shared.isLocal(url.hostname)) {
-    const { address, port } = await request("GET", "/examples/address");
+    const { address, port } = await request("GET", "/admin/bbx/rooms");
     const pagePort = url.port || { "http:": 80, "https:": 443 }[url.protocol];
     $("only-local").hidden = Boolean(address);
     $("other-port").hidden = !address || Number(pagePort) === port;
