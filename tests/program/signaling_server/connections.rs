@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::server::{Member, Server, frame, get, poll_until, tcp};
 use test_support::snapshot;
 use tungstenite::Message;
@@ -142,4 +142,15 @@ fn memory_of_closed_connections_soon_returns_to_the_system() {
     poll_until("most of it returns", || (anonymous_kib() < before + CONNECTIONS * 8).then_some(()));
     kept[0].set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     assert_eq!(kept[0].peek(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "no response yet");
+}
+
+#[test]
+fn costly_messages_are_read_later_which_is_logged_and_counted() {
+    let mut server = Server::start_signaling(&["--rate-limit-cost", "1/s"]);
+    let mut client = Member::connect(server.address);
+    (0..4).for_each(|_| client.send("ListRooms", &Value::Null));
+    (0..4).for_each(|_| drop(client.receive_type("RoomList")));
+    let line = server.line_starting_with("signaling: messages of an address are read later");
+    assert!(line.level == "WARN" && line.message.contains("source=127.0.0.1 wait_ms="), "{line:?}");
+    assert!(server.metric("messages_postponed_total") > 0);
 }

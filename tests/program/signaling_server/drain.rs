@@ -142,16 +142,3 @@ fn second_signal_of_either_kind_ends_the_server_at_once() {
         assert_eq!(server.end().code, Some(code), "{first} {second}");
     }
 }
-
-/// A message that waits because of its cost does not hold up the closing handshake.
-#[test]
-fn client_with_a_postponed_message_answers_the_close_frame() {
-    let mut server = Server::start_signaling(&["--rate-limit-cost", "1/s"]);
-    let mut client = unresponsive(server.address);
-    (0..20).for_each(|_| client.send("ListRooms", &Value::Null));
-    server.line_starting_with("signaling: messages of an address are read later");
-    let stopping = thread::spawn(move || server.stop("TERM"));
-    assert_eq!(client.read_to_close().0.0, 1001);
-    while client.0.read().is_ok() {}
-    assert!(!has_timed_out(&stopping.join().unwrap()));
-}
