@@ -200,7 +200,7 @@ impl Hub {
                 connection.has_postponed_message = true;
                 connection.postponed_for += wait;
             });
-            if lock(&self.server.log_throttle).allow(now.monotonic) {
+            if lock(&self.server.postponed_log_throttle).allow(now.monotonic) {
                 let wait_ms = wait.as_millis() as u64;
                 warn!(target: "signaling", conn = conn.0, source = %sender.source, wait_ms, "messages of an address are read later, because they cost more than RATE_LIMIT_COST");
             }

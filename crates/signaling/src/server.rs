@@ -92,6 +92,8 @@ pub(super) struct Server {
     cost: Mutex<KeyedGcra<(IpAddr, Option<ConnId>)>>,
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: Mutex<LogThrottle>,
+    /// Limits log lines about postponed messages, which would otherwise hide those about rejected connections.
+    pub(super) postponed_log_throttle: Mutex<LogThrottle>,
     pub(super) activity_log: Mutex<ActivityLog>,
     /// Holds messages that no client pays for.
     pub(super) memory: Arc<MemoryAccount>,
@@ -143,6 +145,7 @@ impl Server {
             requested_bytes: Mutex::new(KeyedGcra::new(requested_bytes, MAX_LIMITED_SOURCES)),
             cost: Mutex::new(KeyedGcra::new(cost, MAX_COST_SOURCES).with_max_wait(MAX_POSTPONEMENT)),
             log_throttle: Mutex::default(),
+            postponed_log_throttle: Mutex::default(),
             activity_log: Mutex::default(),
             memory: MemoryBudget::new(None).account(None),
             listener: Box::new(|_| ()),
