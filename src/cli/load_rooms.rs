@@ -126,8 +126,7 @@ impl Args {
         let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(MAX_ROOM_MESSAGES);
         let (timeout, count, [nonce]) = (self.timing.timeout(), count.min(MAX_ROOM_MESSAGES), os::random_u64s());
         let room = self.room.clone().unwrap_or_else(|| format!("load-{:08x}", nonce >> 32));
-        let names_senders =
-            matches!(dialect, Dialect::Jamjam | Dialect::WebRtc) || self.signaling.hmac_secret.is_some();
+        let names_senders = dialect.facts().names_senders || self.signaling.hmac_secret.is_some();
         Ok(RoomLoadConfig { dialect, members, rooms, room, interval, count, timeout, nonce, names_senders })
     }
 
@@ -144,7 +143,7 @@ impl Args {
         let url_of = |member| match (dialect, load.room_name(member), load.name(member)) {
             (Dialect::Broadcast, room, name) => signaling.broadcast_url(url, &params, &room, name, secret.as_ref()),
             (Dialect::WebRtc, room, name) => signaling.webrtc_url(url, Some(&room), name, secret.as_ref()),
-            (Dialect::Jamjam | Dialect::ControlSurface, ..) => Ok(url.clone()),
+            _ => Ok(url.clone()),
         };
         Ok(RoomLoadTarget {
             codes: self.codes(),

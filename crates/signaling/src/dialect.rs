@@ -1,9 +1,17 @@
-//! The signaling dialects: their names, the selection of a dialect, and the messages of its probe.
+//! The signaling dialects. Everything that the server and its clients know about one is in its [`DialectFacts`], in the module of the dialect.
 
 use std::fmt::Display;
 
 use jamjam_core::close_code::CloseCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::call::Call;
+use super::json::MessageError;
+use super::limits::SignalingLimits;
+use super::message_docs::{ChannelDoc, CloseDoc, Schemas};
+use super::rooms::AnyRooms;
+use super::{broadcast, control_surface, jamjam, webrtc};
 
 /// A signaling dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -20,45 +28,95 @@ pub enum Dialect {
     WebRtc,
 }
 
+/// What the server and its clients know about a dialect.
+pub struct DialectFacts {
+    /// The name in options, metrics, `/health` and reports.
+    pub(super) name: &'static str,
+    /// The description in `--help`.
+    pub(super) description: &'static str,
+    /// Whether the URL selects the dialect and the room. Otherwise, the first message selects the dialect.
+    pub is_selected_by_url: bool,
+    /// Whether a first message with this type and text selects the dialect.
+    pub(super) is_selected_by: fn(message_type: &str, text: &str) -> bool,
+    /// An error message with this sentence.
+    pub(super) error: fn(sentence: &str) -> String,
+    /// The documentation of the messages.
+    pub(super) channels: fn(&mut Schemas, &SignalingLimits) -> Vec<ChannelDoc>,
+    /// With which codes the server closes connections of this dialect, in addition to those of all dialects.
+    pub(super) closes: &'static [&'static [CloseDoc]],
+    /// Code and reason with which the server closes connections when it stops.
+    pub(super) shutdown_close: (CloseCode, &'static str),
+    /// The type of the message with which a prober measures, and the type of the response.
+    pub probe_types: [&'static str; 2],
+    /// How a prober finds the request of a response.
+    pub probe_method: ProbeMethod,
+    /// The messages with which the first member of a room and the others join it, if the URL does not. `NAME` is the name of the member, and
+    /// `ROOM` the code or id of the room, or the name of one that is to be created.
+    pub(super) join_messages: [&'static str; 2],
+    /// A message to the other members of a room. `TEXT` is text without quotes, and `NUMBER` a number.
+    pub(super) load_message: &'static str,
+    /// Whether a relayed message contains the name of its sender.
+    pub names_senders: bool,
+    /// Whether a sender may receive its own message too.
+    pub returns_messages: bool,
+    /// The limit of the members of a room, and how to lift it.
+    pub room_limit: &'static str,
+}
+
+/// How a prober finds the request of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeMethod {
+    /// Responses arrive in the order of the requests.
+    Order,
+    /// A response contains the timestamp of its request.
+    Timestamp,
+    /// A second prober in the room receives the request, which contains a number.
+    Relay,
+}
+
+/// A dialect of a server: its rooms, and the handling of messages.
+pub(super) trait DialectHandler {
+    /// The rooms.
+    fn rooms(&self) -> &dyn AnyRooms;
+
+    /// Handles a message of the connection that causes the call.
+    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError>;
+}
+
 impl Dialect {
     /// All dialects.
     pub const ALL: [Self; 4] = [Self::Jamjam, Self::Broadcast, Self::ControlSurface, Self::WebRtc];
 
+    /// Everything about the dialect.
+    pub const fn facts(self) -> &'static DialectFacts {
+        match self {
+            Self::Jamjam => &jamjam::FACTS,
+            Self::Broadcast => &broadcast::FACTS,
+            Self::ControlSurface => &control_surface::FACTS,
+            Self::WebRtc => &webrtc::FACTS,
+        }
+    }
+
     /// The name in options, metrics, `/health` and reports.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Jamjam => "jamjam",
-            Self::Broadcast => "broadcast",
-            Self::ControlSurface => "bbx",
-            Self::WebRtc => "webrtc",
-        }
+        self.facts().name
     }
 
     /// The description in `--help`.
     pub const fn description(self) -> &'static str {
-        match self {
-            Self::Jamjam => "Rooms of the jamjam app",
-            Self::Broadcast => "Broadcast rooms, with tokens",
-            Self::ControlSurface => "Control surfaces",
-            Self::WebRtc => "WebRTC signaling",
-        }
+        self.facts().description
     }
 
-    /// Code and reason with which connections are closed when the server stops.
-    pub(super) const fn shutdown_close_frame(self) -> (CloseCode, &'static str) {
-        match self {
-            Self::Broadcast => (CloseCode::SERVER_SHUTDOWN, "Server shutting down"),
-            Self::Jamjam | Self::ControlSurface | Self::WebRtc => (CloseCode::GOING_AWAY, ""),
-        }
+    /// The message with which a client joins a room, or as its first member creates it. `None` if the URL selects the room.
+    pub fn join_message(self, room: &str, name: &str, is_first: bool) -> Option<String> {
+        let template = self.facts().join_messages[usize::from(!is_first)];
+        let with_name = template.replace("NAME", &json!(name).to_string());
+        (!template.is_empty()).then(|| with_name.replace("ROOM", &json!(room).to_string()))
     }
 
-    /// The type of the message with which a prober measures a server of this dialect, and the type of the response.
-    pub const fn probe_types(self) -> [&'static str; 2] {
-        match self {
-            Self::Jamjam => ["ListRooms", "RoomList"],
-            Self::Broadcast => ["broadcast"; 2],
-            Self::ControlSurface | Self::WebRtc => ["ping", "pong"],
-        }
+    /// A message to the other members of a room. `text` contains no characters that JSON escapes.
+    pub fn load_message(self, text: &str, number: u32) -> String {
+        self.facts().load_message.replace("TEXT", text).replace("NUMBER", &number.to_string())
     }
 }
 

@@ -13,9 +13,9 @@ use tracing::{debug, warn};
 use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::call::{Call, Effects, Sender};
-use super::control_surface::{self, ControlSurfaceDialect};
-use super::dialect::Dialect;
-use super::jamjam::{self, JamjamDialect};
+use super::control_surface::ControlSurfaceDialect;
+use super::dialect::{Dialect, DialectHandler};
+use super::jamjam::JamjamDialect;
 use super::json::{JsonSize, MessageError, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
@@ -83,14 +83,18 @@ impl Hub {
         self
     }
 
+    fn handler(&self, dialect: Dialect) -> &dyn DialectHandler {
+        match dialect {
+            Dialect::Jamjam => &self.jamjam,
+            Dialect::Broadcast => &self.broadcast,
+            Dialect::ControlSurface => &self.control_surface,
+            Dialect::WebRtc => &self.webrtc,
+        }
+    }
+
     /// The rooms of a dialect.
     pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
-        match dialect {
-            Dialect::Jamjam => &self.jamjam.rooms,
-            Dialect::Broadcast => &self.broadcast.rooms,
-            Dialect::ControlSurface => &self.control_surface.rooms,
-            Dialect::WebRtc => &self.webrtc.rooms,
-        }
+        self.handler(dialect).rooms()
     }
 
     /// The server's limits.
@@ -282,18 +286,15 @@ impl Hub {
             bytes = text.len(),
             "message received"
         );
-        match dialect {
-            Dialect::Jamjam => self.jamjam.on_text(call, text),
-            Dialect::Broadcast => self.broadcast.on_text(call, text),
-            Dialect::ControlSurface => self.control_surface.on_text(call, text),
-            Dialect::WebRtc => self.webrtc.on_text(call, text),
-        }
+        self.handler(dialect).on_text(call, text)
     }
 
     /// Sets the dialect of a connection, if its first message selects one.
     fn select_dialect(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let (message_type, conn) = (message_type(text)?, call.sender.conn);
-        if let Some(dialect) = selected_dialect(&message_type, text, &self.server.limits.dialects) {
+        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.server.limits.dialects.contains(dialect));
+        let selected = enabled.into_iter().find(|dialect| (dialect.facts().is_selected_by)(&message_type, text));
+        if let Some(dialect) = selected {
             call.sender.dialect = Some(dialect);
             self.server.connection(conn, |connection| connection.dialect = Some(dialect));
             self.schedule_check(conn, call.now.monotonic);
@@ -351,16 +352,6 @@ fn check_size(text: &str, max_bytes: usize) -> Result<(), MessageError> {
         return Err(MessageError::ignored("not a JSON object"));
     }
     if JsonSize::of(text).is_too_large() { Err(MessageError::TOO_LARGE) } else { Ok(()) }
-}
-
-/// The dialect that a first message selects. The URL selects the other dialects.
-fn selected_dialect(message_type: &str, text: &str, enabled: &[Dialect]) -> Option<Dialect> {
-    let is_selected = |dialect: &Dialect| match dialect {
-        Dialect::Jamjam => jamjam::MESSAGE_TYPES.contains(&message_type),
-        Dialect::ControlSurface => control_surface::is_selected_by(message_type, text),
-        Dialect::Broadcast | Dialect::WebRtc => false,
-    };
-    Dialect::ALL.into_iter().filter(|dialect| enabled.contains(dialect)).find(is_selected)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl SignalingLimits {
         match dialect {
             Dialect::Jamjam => Heartbeat { timeout: Duration::MAX, ..self.heartbeat },
             Dialect::ControlSurface => self.control_surface.heartbeat,
-            Dialect::Broadcast | Dialect::WebRtc => self.heartbeat,
+            _ => self.heartbeat,
         }
     }
 

@@ -93,9 +93,9 @@ pub fn route(path: &str, query: &str, dialects: &[Dialect]) -> Result<Route, &'s
 /// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
 fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect {
-        Dialect::Jamjam | Dialect::ControlSurface => Route::Undecided,
         Dialect::Broadcast => Route::Broadcast(BroadcastParams::from_url(path, query)),
         Dialect::WebRtc => Route::WebRtc(WebRtcParams::from_query(query)),
+        _ => Route::Undecided,
     }
 }
 

@@ -189,7 +189,8 @@ impl Server {
             mem::take(&mut connections.by_number)
         };
         for connection in open.into_values() {
-            let (code, reason) = connection.dialect.map_or((CloseCode::GOING_AWAY, ""), Dialect::shutdown_close_frame);
+            let (code, reason) =
+                connection.dialect.map_or((CloseCode::GOING_AWAY, ""), |dialect| dialect.facts().shutdown_close);
             connection.queue.close(PendingClose { timeout, ..PendingClose::new(code, reason) });
         }
     }

@@ -9,16 +9,12 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::broadcast::messages::ServerMessage as BroadcastMessage;
 use super::call::{Call, REJECTED_CONNECTION, Sender};
-use super::control_surface::messages::ServerMessage as ControlSurfaceMessage;
 use super::dialect::Dialect;
 use super::hub::Hub;
-use super::jamjam::ServerMessage as JamjamMessage;
 use super::json::{MessageError, integer, parse, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, MessageDocs, message_docs};
-use super::webrtc::ServerMessage as WebRtcMessage;
 use jamjam_core::sanitize::sanitize_line;
 
 /// Maximum length of a quoted name of the client, in bytes.
@@ -89,14 +85,7 @@ impl Hub {
 /// An error in the form of the dialect. Before a dialect is selected, it has the form of control surfaces, if they are enabled.
 fn error_message(dialect: Option<Dialect>, enabled: &[Dialect], sentence: &str) -> String {
     let undecided = if enabled.contains(&Dialect::ControlSurface) { Dialect::ControlSurface } else { Dialect::Jamjam };
-    match dialect.unwrap_or(undecided) {
-        Dialect::Jamjam => to_json(&JamjamMessage::Error { message: sentence.to_owned() }),
-        Dialect::Broadcast => to_json(&BroadcastMessage::Error { error: sentence }),
-        Dialect::ControlSurface => {
-            to_json(&ControlSurfaceMessage::Error { code: "INVALID_MESSAGE", message: sentence })
-        }
-        Dialect::WebRtc => to_json(&WebRtcMessage::Error { message: sentence }),
-    }
+    (dialect.unwrap_or(undecided).facts().error)(sentence)
 }
 
 /// Finds what is wrong with a message by its documentation. `None` if it is not JSON, or only its content is wrong.
@@ -115,10 +104,8 @@ fn explain(dialect: Option<Dialect>, enabled: &[Dialect], text: &str) -> Option<
     };
     let is_own = |channel: &&ChannelDoc| match dialect {
         Some(dialect) => channel.dialect == dialect,
-        // The first message selects these dialects only.
-        None => {
-            matches!(channel.dialect, Dialect::Jamjam | Dialect::ControlSurface) && enabled.contains(&channel.dialect)
-        }
+        // The first message does not select the others.
+        None => !channel.dialect.facts().is_selected_by_url && enabled.contains(&channel.dialect),
     };
     let own = DOCS.channels.iter().filter(is_own).flat_map(|channel| &channel.client_messages);
     if let Some(found) = own.clone().find(|message| message.name == name) {

@@ -10,11 +10,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
+use super::message_docs::{ROOM_CLOSES, closes};
 use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, Roster};
-use super::rooms::{Directory, Rooms};
+use super::rooms::{AnyRooms, Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
 use jamjam_core::close_code::CloseCode;
@@ -26,6 +27,44 @@ pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
 /// For this long after a participant has left, messages to it may arrive, in milliseconds.
 const LATE_MS: u64 = 10_000;
+
+/// What is known about the dialect.
+pub(super) static FACTS: DialectFacts = DialectFacts {
+    name: "webrtc",
+    description: "WebRTC signaling",
+    is_selected_by_url: true,
+    is_selected_by: |_, _| false,
+    error: |message| to_json(&ServerMessage::Error { message }),
+    channels: |schemas, limits| {
+        let mut channel = schemas.channel::<ClientMessage<'_>, ServerMessage<'_>>(Dialect::WebRtc, "WebRTC signaling");
+        channel.query = schemas.of::<WebRtcParams>();
+        channel.server_messages.retain(|message| limits.is_strict || message.name != "error");
+        vec![channel]
+    },
+    closes: &[
+        closes! {
+            /// A parameter of the URL is missing or empty. With `--strict`, the reason names it.
+            POLICY_VIOLATION "Missing required parameters";
+            /// A parameter is longer than its maximum.
+            POLICY_VIOLATION "Parameter too long";
+            /// Neither the URL nor the header `Authorization` contains a token (with `--webrtc-auth token`).
+            AUTHENTICATION_REQUIRED "Authentication required";
+            /// The token is not valid for this room, user and time, or has another audience.
+            INVALID_TOKEN "Invalid or expired token";
+            /// The same `userId` joined the room again.
+            NORMAL_CLOSURE "Duplicate connection";
+        },
+        ROOM_CLOSES,
+    ],
+    shutdown_close: (CloseCode::GOING_AWAY, ""),
+    probe_types: ["ping", "pong"],
+    probe_method: ProbeMethod::Order,
+    join_messages: [""; 2],
+    load_message: r#"{"type":"participant-update","updates":"TEXT NUMBER"}"#,
+    names_senders: true,
+    returns_messages: false,
+    room_limit: "members of a room: WEBRTC_MAX_MEMBERS",
+};
 
 /// The WebRTC dialect.
 #[derive(Default)]
@@ -408,14 +447,19 @@ impl WebRtcRoom {
     }
 }
 
-impl WebRtcDialect {
-    /// Handles a message.
-    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl DialectHandler for WebRtcDialect {
+    fn rooms(&self) -> &dyn AnyRooms {
+        &self.rooms
+    }
+
+    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = ClientMessage::parse(text)?;
         let called = self.rooms.call_own(call, |room, call| room.on_message(call, message));
         called.ok_or(MessageError::NOT_IN_ROOM)?
     }
+}
 
+impl WebRtcDialect {
     /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`.
     pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.

@@ -49,7 +49,6 @@ impl SignalingClientArgs {
         let generated_name = format!("probe-{:08x}", own >> 32);
         let secret = read_hmac_secret(self.hmac_secret.as_ref())?;
         let urls = match dialect {
-            Dialect::Jamjam | Dialect::ControlSurface => vec![url],
             Dialect::WebRtc => vec![self.webrtc_url(&url, room, &generated_name, secret.as_ref())?],
             // One member sends, and the other receives.
             Dialect::Broadcast => {
@@ -63,15 +62,16 @@ impl SignalingClientArgs {
                     .map(url)
                     .collect::<Result<_, _>>()?
             }
+            _ => vec![url],
         };
-        let room_code = room.filter(|_| dialect == Dialect::ControlSurface).map(str::to_owned);
+        let room_code = room.filter(|_| !dialect.facts().is_selected_by_url).map(str::to_owned);
         Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
     }
 
     /// Rejects options that apply to other dialects only.
     pub(crate) fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         let reason = match dialect {
-            Dialect::Jamjam | Dialect::ControlSurface if self.hmac_secret.is_some() => {
+            _ if self.hmac_secret.is_some() && !dialect.facts().is_selected_by_url => {
                 "--hmac-secret: only broadcast and WebRTC rooms use tokens; give --dialect broadcast or --dialect webrtc"
             }
             Dialect::Jamjam if room.is_some() => {

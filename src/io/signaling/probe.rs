@@ -268,7 +268,7 @@ impl Setup<'_> {
                 return Ok(());
             }
         }
-        Err(WebSocketFailure::Broken(format!("no response to {}", dialect.probe_types()[0])).into())
+        Err(WebSocketFailure::Broken(format!("no response to {}", dialect.facts().probe_types[0])).into())
     }
 
     /// The next text and its receive time. `None` if no text arrives before `until`.

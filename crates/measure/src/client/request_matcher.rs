@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::connection_results::ClockOffset;
 use super::sent_packets::SENT_PACKETS_CAPACITY;
 use jamjam_core::time::{Time, WallClock};
-use jamjam_signaling::Dialect;
+use jamjam_signaling::{Dialect, ProbeMethod};
 
 /// Writes the requests of one dialect and matches the responses.
 #[derive(Debug)]
@@ -48,25 +48,25 @@ impl RequestMatcher {
     pub fn write_request(&mut self, sequence: u32, now: Time, text: &mut String) {
         text.clear();
         // Writing to a string cannot fail.
-        _ = match self.dialect {
-            Dialect::Jamjam | Dialect::WebRtc => write!(text, r#"{{"type":"{}"}}"#, self.dialect.probe_types()[0]),
-            Dialect::ControlSurface => {
+        _ = match self.dialect.facts().probe_method {
+            ProbeMethod::Order => write!(text, r#"{{"type":"{}"}}"#, self.dialect.facts().probe_types[0]),
+            ProbeMethod::Timestamp => {
                 let min_us = self.pending.back().map_or(i64::MIN, |last| last.client_time_us + 1);
                 self.last_timestamp_us = (self.wall_clock.unix_ns_at(now) / 1_000).max(min_us);
                 write!(text, r#"{{"type":"ping","client_time":{}}}"#, self.last_timestamp_us)
             }
-            Dialect::Broadcast => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
+            ProbeMethod::Relay => write!(text, r#"{{"type":"probe","content":"{}{sequence}"}}"#, self.marker),
         };
     }
 
     /// Records that the last written request was sent with this sequence number.
     pub fn on_sent(&mut self, sequence: u32, sent_at: Time) {
-        match self.dialect {
-            Dialect::Broadcast => return,
-            Dialect::ControlSurface if self.pending.len() == SENT_PACKETS_CAPACITY => {
+        match self.dialect.facts().probe_method {
+            ProbeMethod::Relay => return,
+            ProbeMethod::Timestamp if self.pending.len() == SENT_PACKETS_CAPACITY => {
                 self.pending.pop_front();
             }
-            Dialect::ControlSurface | Dialect::Jamjam | Dialect::WebRtc => {}
+            ProbeMethod::Timestamp | ProbeMethod::Order => {}
         }
         self.pending.push_back(PendingRequest { client_time_us: self.last_timestamp_us, sequence, sent_at });
     }
@@ -77,10 +77,10 @@ impl RequestMatcher {
     }
 
     pub(super) fn on_message(&mut self, text: &str, at: Time) -> MatchResult {
-        match self.dialect {
-            Dialect::Jamjam | Dialect::WebRtc => self.on_response(text),
-            Dialect::ControlSurface => self.on_pong(text, at),
-            Dialect::Broadcast => self.on_broadcast(text),
+        match self.dialect.facts().probe_method {
+            ProbeMethod::Order => self.on_response(text),
+            ProbeMethod::Timestamp => self.on_pong(text, at),
+            ProbeMethod::Relay => self.on_broadcast(text),
         }
     }
 
@@ -88,7 +88,7 @@ impl RequestMatcher {
     /// later matches, which cannot be detected.
     fn on_response(&mut self, text: &str) -> MatchResult {
         let message = parse_object::<MessageType<'_>>(text);
-        if message.is_none_or(|message| message.message_type != self.dialect.probe_types()[1]) {
+        if message.is_none_or(|message| message.message_type != self.dialect.facts().probe_types[1]) {
             return MatchResult::Other;
         }
         self.pending.pop_front().map_or(MatchResult::Unmatched, |request| MatchResult::Response(request.sequence))

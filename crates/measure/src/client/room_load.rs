@@ -4,8 +4,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::connection_results::{Ending, RoomResults, WebSocketFailure, WebSocketResults};
 use super::results::{RunKind, RunResults};
 use super::stream_kind::StreamKind;
@@ -122,20 +120,13 @@ impl RoomLoad {
         format!("{}-{}", self.config.room, member % self.config.rooms + 1)
     }
 
-    /// The first message of a member, if the dialect needs one. `room` is the room's code or id. The first member of a jamjam room creates it.
+    /// The first message of a member, if the dialect needs one. `room` is the room's code or id, if it is known. The first member of a jamjam room
+    /// creates it.
     pub fn join_message(&self, member: usize, room: &str) -> Option<String> {
-        let (name, room_name) = (self.name(member), self.room_name(member));
-        let message = match self.config.dialect {
-            Dialect::Broadcast | Dialect::WebRtc => return None,
-            Dialect::ControlSurface => json!({"type": "join", "room_code": room, "client_name": name}),
-            Dialect::Jamjam if member < self.config.rooms => {
-                json!({"type": "CreateRoom", "data": {"room_name": room_name, "password": null, "peer_name": name}})
-            }
-            Dialect::Jamjam => {
-                json!({"type": "JoinRoom", "data": {"room_id": room, "password": null, "peer_name": name}})
-            }
-        };
-        Some(message.to_string())
+        let is_first = member < self.config.rooms;
+        let room_name = self.room_name(member);
+        let room = if room.is_empty() { &room_name } else { room };
+        self.config.dialect.join_message(room, self.name(member), is_first)
     }
 
     /// A member has joined its room, this time after it began to connect.
@@ -230,19 +221,8 @@ impl RoomLoad {
         self.results.sent += 1;
         self.deliveries.sent += message.missing;
         self.pacing.on_sent(message.due, now);
-        let (marker, chat) = (&self.marker, r#""sender_id":"","sender_name":"","timestamp":0"#);
-        Some(match self.config.dialect {
-            Dialect::Broadcast => format!(r#"{{"type":"load","content":"{marker}{room} {place} {number}"}}"#),
-            Dialect::WebRtc => {
-                format!(r#"{{"type":"participant-update","updates":"{marker}{room} {place} {number}"}}"#)
-            }
-            Dialect::ControlSurface => {
-                format!(r#"{{"type":"param","param":"{marker}{room} {place}","value":{number}}}"#)
-            }
-            Dialect::Jamjam => {
-                format!(r#"{{"type":"ChatMessage","data":{{{chat},"content":"{marker}{room} {place} {number}"}}}}"#)
-            }
-        })
+        let text = format!("{}{room} {place}", self.marker);
+        Some(self.config.dialect.load_message(&text, number))
     }
 
     /// A member has received `text`. Messages that are not of this run are ignored.
@@ -259,8 +239,7 @@ impl RoomLoad {
         }
         let RoomMessages { senders, first, unsettled, .. } = &mut self.rooms[member % rooms];
         let sender = number.and_then(|number| senders.get(number as usize % senders.len().max(1)).copied());
-        if sender == Some(member) && self.config.dialect == Dialect::Jamjam {
-            // On the path for newer clients, the sender receives its own message too.
+        if sender == Some(member) && self.config.dialect.facts().returns_messages {
             return;
         }
         let is_from = |sender: usize| {

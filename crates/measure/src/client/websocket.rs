@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::connection_results::ClockOffset;
 use super::reply::ReceivedReply;
@@ -133,10 +133,9 @@ impl JoinHandshake {
     /// `room_code` is the control-surface room to join; without it, the prober joins none, because a control-surface server also answers pings
     /// from clients outside rooms. So does a jamjam server. The URL selects the rooms of the other dialects, which send a welcome.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
-        let code = room_code.filter(|_| dialect == Dialect::ControlSurface);
-        let join = |code| json!({"type": "join", "room_code": code, "client_name": CLIENT_NAME}).to_string();
-        let joined = dialect == Dialect::Jamjam || dialect == Dialect::ControlSurface && code.is_none();
-        Self { joined, ..Self::with_message(code.map(join)) }
+        let first_message = room_code.and_then(|code| dialect.join_message(&code, CLIENT_NAME, false));
+        let joined = !dialect.facts().is_selected_by_url && first_message.is_none();
+        Self { joined, ..Self::with_message(first_message) }
     }
 
     /// A join that begins with `first_message`, if any.
@@ -171,6 +170,8 @@ fn server_error(message: &Map<String, Value>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

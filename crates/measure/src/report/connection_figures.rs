@@ -198,18 +198,13 @@ impl ConnectionFailure {
 }
 
 json_types! {
-    Dialect => {"enum": [Dialect::Jamjam, Dialect::Broadcast, Dialect::ControlSurface, Dialect::WebRtc]};
+    Dialect => {"enum": Dialect::ALL};
 }
 
 /// The limit of a server that ends a connection with this text, and how to lift it. Without one, the server or the path failed.
 #[rustfmt::skip]
 fn server_limit(dialect: Dialect, text: &str) -> Option<&'static str> {
-    let full = match dialect {
-        Dialect::Jamjam => "10 members in a room; give a higher --room-count",
-        Dialect::Broadcast => "members of a room: max_clients of the room",
-        Dialect::ControlSurface => "members of a room: BBX_MAX_CLIENTS",
-        Dialect::WebRtc => "members of a room: WEBRTC_MAX_MEMBERS",
-    };
+    let full = dialect.facts().room_limit;
     let text = text.to_lowercase();
     let limits = [
         ("room is full", full),

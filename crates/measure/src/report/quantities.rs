@@ -151,7 +151,7 @@ pub(crate) struct StreamLabels {
 impl StreamLabels {
     pub(crate) fn new(protocol: RunProtocol, kind: StreamKind) -> Self {
         let ([request, reply], [request_unit, reply_unit]) = match (protocol, kind) {
-            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => (dialect.probe_types(), ["message"; 2]),
+            (RunProtocol::WebSocket(dialect), StreamKind::Ping) => (dialect.facts().probe_types, ["message"; 2]),
             (RunProtocol::Rooms, StreamKind::Ping) => (["relayed"; 2], ["message"; 2]),
             (RunProtocol::Moqt, StreamKind::Ping) => (["MOQT"; 2], ["frame"; 2]),
             _ => ([kind.name(), kind.reply_name()], ["packet", "datagram"]),

@@ -9,10 +9,12 @@ pub(super) mod room_handler;
 use std::sync::Arc;
 
 use super::call::Call;
-use super::json::{MessageError, parse};
+use super::dialect::{DialectFacts, DialectHandler, ProbeMethod};
+use super::json::{MessageError, parse, to_json};
 use super::limits::SignalingLimits;
+use super::message_docs::{ROOM_CLOSES, broadcast::channels, closes};
 use super::room::{RoomKey, Roster};
-use super::rooms::{Directory, Rooms};
+use super::rooms::{AnyRooms, Directory, Rooms};
 use super::route::BroadcastParams;
 use super::server::ConnId;
 use super::token::{TOKEN_MISSING, verify};
@@ -26,10 +28,60 @@ pub use room_handler::{
     ClientInfo, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 
+/// What is known about the dialect.
+pub(super) static FACTS: DialectFacts = DialectFacts {
+    name: "broadcast",
+    description: "Broadcast rooms, with tokens",
+    is_selected_by_url: true,
+    is_selected_by: |_, _| false,
+    error: |error| to_json(&messages::ServerMessage::Error { error }),
+    channels: |schemas, limits| channels(schemas, &limits.broadcast).into(),
+    closes: &[
+        closes! {
+            /// The URL contains no valid name of a room.
+            ROOM_NAME_REQUIRED "Room name required";
+            /// Neither the URL nor the header `Authorization` contains a token.
+            AUTHENTICATION_REQUIRED "Authentication required";
+            /// The token has expired, belongs to another room, or has a wrong signature.
+            INVALID_TOKEN "Invalid or expired token";
+            /// The room handler rejected the client. It may use another code and reason.
+            REJECTED_BY_ROOM "Rejected by room";
+            /// The room handler has failed. The room has closed all its connections.
+            INTERNAL_ERROR "Internal error";
+            /// The client sent no message within IDLE_TIMEOUT_MS.
+            IDLE_TIMEOUT "Idle timeout";
+            /// The connection has lasted for MAX_CONN_AGE_MS.
+            MAX_CONNECTION_AGE "Max connection age reached";
+        },
+        ROOM_CLOSES,
+    ],
+    shutdown_close: (CloseCode::SERVER_SHUTDOWN, "Server shutting down"),
+    probe_types: ["broadcast"; 2],
+    probe_method: ProbeMethod::Relay,
+    join_messages: [""; 2],
+    load_message: r#"{"type":"load","content":"TEXT NUMBER"}"#,
+    // Only with a token.
+    names_senders: false,
+    returns_messages: false,
+    room_limit: "members of a room: max_clients of the room",
+};
+
 /// The broadcast dialect.
 pub(super) struct BroadcastDialect {
     /// A room exists while it has members or delayed messages. One with a named handler always exists.
     pub(super) rooms: Rooms<BroadcastRoom>,
+}
+
+impl DialectHandler for BroadcastDialect {
+    fn rooms(&self) -> &dyn AnyRooms {
+        &self.rooms
+    }
+
+    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+        let message = parse(text);
+        // A connection of this dialect is in a room, unless it was closed, or the room fails.
+        self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()))
+    }
 }
 
 impl BroadcastDialect {
@@ -89,13 +141,6 @@ impl BroadcastDialect {
 
     fn member<T>(&self, conn: ConnId, action: impl FnOnce(&ClientInfo) -> T) -> Option<T> {
         self.rooms.read(|directory| directory.room_of(conn), |room| Some(action(&room.roster.find(conn)?.data)))?
-    }
-
-    /// Handles a message from a member.
-    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
-        let message = parse(text);
-        // A connection of this dialect is in a room, unless it was closed, or the room fails.
-        self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()))
     }
 
     /// Adds a new connection to its room, or closes the connection.

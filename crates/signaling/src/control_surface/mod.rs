@@ -16,9 +16,10 @@ use room::{ControlSurfaceMember, ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
 use super::call::Call;
-use super::dialect::Dialect;
-use super::json::MessageError;
+use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
+use super::json::{MessageError, to_json};
 use super::lock::lock;
+use super::message_docs::closes;
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::close_code::CloseCode;
 
@@ -37,15 +38,47 @@ pub(super) struct ControlSurfaceDialect {
     guesses: Mutex<CodeGuesses>,
 }
 
-/// Whether a first message of this type selects this dialect. Other protocols have a `ping` as well, but without `client_time`.
-pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
-    MESSAGE_TYPES.contains(&message_type)
-        && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
-}
+const JOIN: &str = r#"{"type":"join","room_code":ROOM,"client_name":NAME}"#;
 
-impl ControlSurfaceDialect {
-    /// Handles a message.
-    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+/// What is known about the dialect.
+pub(super) static FACTS: DialectFacts = DialectFacts {
+    name: "bbx",
+    description: "Control surfaces",
+    is_selected_by_url: false,
+    // Other protocols have a `ping` as well, but without `client_time`.
+    is_selected_by: |message_type, text| {
+        MESSAGE_TYPES.contains(&message_type)
+            && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
+    },
+    error: |message| to_json(&ServerMessage::Error { code: "INVALID_MESSAGE", message }),
+    channels: |schemas, _| {
+        let title = "Control surfaces (bbx)";
+        vec![schemas.channel::<ClientMessage<'_>, ServerMessage<'_>>(Dialect::ControlSurface, title)]
+    },
+    closes: &[closes! {
+        /// The client has sent `leave`.
+        NORMAL_CLOSURE "";
+        /// The program closed the room, or its lifetime ended.
+        NORMAL_CLOSURE "Room closed";
+        /// 20 wrong room codes on this connection.
+        POLICY_VIOLATION "Too many wrong codes";
+    }],
+    shutdown_close: (CloseCode::GOING_AWAY, ""),
+    probe_types: ["ping", "pong"],
+    probe_method: ProbeMethod::Timestamp,
+    join_messages: [JOIN; 2],
+    load_message: r#"{"type":"param","param":"TEXT","value":NUMBER}"#,
+    names_senders: false,
+    returns_messages: false,
+    room_limit: "members of a room: BBX_MAX_CLIENTS",
+};
+
+impl DialectHandler for ControlSurfaceDialect {
+    fn rooms(&self) -> &dyn AnyRooms {
+        &self.rooms
+    }
+
+    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         match ClientMessage::parse(text)? {
             ClientMessage::Join(message) => self.join(call, &message.room_code),
             ClientMessage::Ping(PingMessage { client_time }) => {
@@ -67,7 +100,9 @@ impl ControlSurfaceDialect {
             }
         }
     }
+}
 
+impl ControlSurfaceDialect {
     fn join(&self, call: &mut Call<'_>, room_code: &str) -> Result<(), MessageError> {
         let (now, from) = (call.now.monotonic, call.sender.source);
         let checked = lock(&self.guesses).may_check(now, from);

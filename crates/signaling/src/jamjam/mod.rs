@@ -20,10 +20,12 @@ use subtle::ConstantTimeEq;
 
 use super::call::{Call, MAX_LIST_DEBT};
 use super::device::DeviceId;
+use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
 use super::hub_connections::ConnectionState;
 use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
+use super::message_docs::closes;
 use super::room::{RoomKey, Roster};
 use super::rooms::{AnyRooms, Directory, Rooms};
 use jamjam_core::address::source_network;
@@ -49,8 +51,33 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Message types that select this dialect.
-pub(super) const MESSAGE_TYPES: [&str; 6] =
-    ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+
+/// What is known about the dialect.
+pub(super) static FACTS: DialectFacts = DialectFacts {
+    name: "jamjam",
+    description: "Rooms of the jamjam app",
+    is_selected_by_url: false,
+    is_selected_by: |message_type, _| MESSAGE_TYPES.contains(&message_type),
+    error: |sentence| to_json(&ServerMessage::Error { message: sentence.to_owned() }),
+    channels: |schemas, _| vec![schemas.channel::<ClientMessage, ServerMessage>(Dialect::Jamjam, "jamjam rooms")],
+    closes: &[closes! {
+        /// 20 wrong passwords on this connection.
+        POLICY_VIOLATION "Too many wrong passwords";
+    }],
+    shutdown_close: (CloseCode::GOING_AWAY, ""),
+    probe_types: ["ListRooms", "RoomList"],
+    probe_method: ProbeMethod::Order,
+    join_messages: [
+        r#"{"type":"CreateRoom","data":{"room_name":ROOM,"password":null,"peer_name":NAME}}"#,
+        r#"{"type":"JoinRoom","data":{"room_id":ROOM,"password":null,"peer_name":NAME}}"#,
+    ],
+    load_message: r#"{"type":"ChatMessage","data":{"sender_id":"","sender_name":"","timestamp":0,"content":"TEXT NUMBER"}}"#,
+    names_senders: true,
+    // On the path for newer clients.
+    returns_messages: true,
+    room_limit: "10 members in a room; give a higher --room-count",
+};
 
 /// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
 pub const WRONG_PASSWORD_RATE: RequestRate = RequestRate { count: 100, period: Duration::from_secs(15 * 60) };
@@ -82,9 +109,12 @@ impl Default for JamjamDialect {
     }
 }
 
-impl JamjamDialect {
-    /// Handles a message.
-    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl DialectHandler for JamjamDialect {
+    fn rooms(&self) -> &dyn AnyRooms {
+        &self.rooms
+    }
+
+    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = match parse(text)? {
             Ok(message) => message,
             Err(reason) => return reject(call, reason),
@@ -130,7 +160,9 @@ impl JamjamDialect {
             }
         }
     }
+}
 
+impl JamjamDialect {
     /// Whether this device, or whoever has this name, is severed from the server. The name of a connection is not known before it joins.
     pub(super) fn is_severed(&self, device: Option<&DeviceId>, name: Option<&str>) -> bool {
         lock(&self.severed).iter().any(|(_, known, severed)| match known {

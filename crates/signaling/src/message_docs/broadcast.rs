@@ -16,7 +16,7 @@ use crate::broadcast::{BroadcastSettings, Envelope};
 use crate::dialect::Dialect;
 
 /// The channels of a server with these settings. They contain only closes that occur with these settings.
-pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> [ChannelDoc; 4] {
+pub(crate) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> [ChannelDoc; 4] {
     let dialect = Dialect::Broadcast;
     let to_any_room = messages_to_any_room();
     let to_radio = [vec![post()], to_any_room.clone()].concat();
@@ -26,10 +26,10 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> [
     let chat = ["broadcast-chat", "Broadcast room chat", "/rooms/chat"];
     let radio = ["broadcast-radio", "Broadcast room radio", "/rooms/radio"];
     let mut channels = [
-        schemas.channel::<RoomServerMessage<'_>>(dialect, any_room, to_any_room),
-        schemas.channel::<ChatServerMessage<'_>>(dialect, chat, to_chat),
-        schemas.channel::<RadioServerMessage<'_>>(dialect, radio, to_radio),
-        schemas.channel::<ControlServerMessage<'_>>(dialect, control, Vec::new()),
+        schemas.channel_at::<RoomServerMessage<'_>>(dialect, any_room, to_any_room),
+        schemas.channel_at::<ChatServerMessage<'_>>(dialect, chat, to_chat),
+        schemas.channel_at::<RadioServerMessage<'_>>(dialect, radio, to_radio),
+        schemas.channel_at::<ControlServerMessage<'_>>(dialect, control, Vec::new()),
     ];
     for channel in &mut channels {
         let is_control_channel = channel.id == "broadcast-control";

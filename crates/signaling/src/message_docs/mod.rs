@@ -5,7 +5,7 @@
 //! each variant with fields has an example: `#[schema(example = json!(…))]`. `crates/signaling/tests/signaling/message_docs.rs` checks the
 //! examples against the schemas and the hub.
 
-mod broadcast;
+pub(super) mod broadcast;
 mod closes;
 mod schemas;
 
@@ -15,10 +15,10 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
-use super::route::WebRtcParams;
-use super::{control_surface::messages as control_surface, jamjam, webrtc};
 use jamjam_core::close_code::CloseCode;
-use schemas::Schemas;
+
+pub(super) use closes::{ROOM_CLOSES, closes};
+pub(super) use schemas::Schemas;
 
 /// The documentation of all messages of a server.
 #[derive(Clone, Debug, Default)]
@@ -80,28 +80,8 @@ pub struct CloseDoc {
 
 /// The documentation of the messages of a server with these limits: its dialects and its envelope format.
 pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
-    let (mut schemas, mut channels) = (Schemas::default(), Vec::new());
-    for dialect in Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(dialect)) {
-        match dialect {
-            Dialect::Jamjam => {
-                let sent = schemas.messages::<jamjam::ClientMessage>();
-                channels.push(schemas.channel::<jamjam::ServerMessage>(dialect, ["jamjam", "jamjam rooms", "/"], sent));
-            }
-            Dialect::Broadcast => channels.extend(broadcast::channels(&mut schemas, &limits.broadcast)),
-            Dialect::ControlSurface => {
-                let sent = schemas.messages::<control_surface::ClientMessage<'_>>();
-                let names = ["bbx", "Control surfaces (bbx)", "/"];
-                channels.push(schemas.channel::<control_surface::ServerMessage<'_>>(dialect, names, sent));
-            }
-            Dialect::WebRtc => {
-                let sent = schemas.messages::<webrtc::ClientMessage<'_>>();
-                let names = ["webrtc", "WebRTC signaling", "/"];
-                let mut channel = schemas.channel::<webrtc::ServerMessage<'_>>(dialect, names, sent);
-                channel.query = schemas.of::<WebRtcParams>();
-                channel.server_messages.retain(|message| limits.is_strict || message.name != "error");
-                channels.push(channel);
-            }
-        }
-    }
+    let mut schemas = Schemas::default();
+    let enabled = Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(dialect));
+    let channels = enabled.flat_map(|dialect| (dialect.facts().channels)(&mut schemas, limits)).collect();
     MessageDocs { channels, schemas: schemas.0 }
 }

@@ -12,11 +12,11 @@ use crate::json::to_value;
 
 /// Collects the schemas that messages refer to.
 #[derive(Default)]
-pub(super) struct Schemas(pub(super) BTreeMap<String, Value>);
+pub(crate) struct Schemas(pub(super) BTreeMap<String, Value>);
 
 impl Schemas {
     /// The schema of a type. The schemas that it refers to are added to this collection.
-    pub(super) fn of<T: ToSchema>(&mut self) -> Value {
+    pub(crate) fn of<T: ToSchema>(&mut self) -> Value {
         let mut referenced = Vec::new();
         T::schemas(&mut referenced);
         for (name, schema) in referenced {
@@ -37,8 +37,14 @@ impl Schemas {
         variants.into_iter().map(document).collect()
     }
 
+    /// The only channel of a dialect, without parameters: messages of the type `C` from clients, and of the type `S` from the server.
+    pub(crate) fn channel<C: ToSchema, S: ToSchema>(&mut self, dialect: Dialect, title: &'static str) -> ChannelDoc {
+        let sent = self.messages::<C>();
+        self.channel_at::<S>(dialect, [dialect.name(), title, "/"], sent)
+    }
+
     /// A channel with this id, title and address, no parameters, these messages from clients, and the messages of the type `S` from the server.
-    pub(super) fn channel<S: ToSchema>(
+    pub(super) fn channel_at<S: ToSchema>(
         &mut self,
         dialect: Dialect,
         [id, title, address]: [&'static str; 3],

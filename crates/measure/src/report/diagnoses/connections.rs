@@ -7,7 +7,7 @@ use crate::report::figures::StreamFigures;
 use crate::report::model::Report;
 use crate::report::quantities::format_count;
 use jamjam_moqt::error_code;
-use jamjam_signaling::Dialect;
+use jamjam_signaling::{Dialect, ProbeMethod};
 
 /// After pauses of this host with this total length, in milliseconds, the server may have closed an idle MOQT connection.
 const IDLE_PAUSE_MS: f64 = 5_000.0;
@@ -20,7 +20,7 @@ pub(super) fn websocket(found: &mut Found, report: &Report) {
     let is_complete = websocket.connection_failure.is_none() && report.head.interrupted.is_none();
     let unmatched = stream.map_or(0, |stream| stream.unmatched);
     let received = if report.stray + unmatched > 0 { "other messages arrived" } else { "no message arrived" };
-    let has_request_ids = websocket.rooms.is_some() || matches!(dialect, Dialect::Broadcast | Dialect::ControlSurface);
+    let has_request_ids = websocket.rooms.is_some() || dialect.facts().probe_method != ProbeMethod::Order;
     let order = if has_request_ids {
         ""
     } else {
