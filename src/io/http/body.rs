@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,18 +12,13 @@ use crate::memory_budget::OverBudget;
 
 /// The body of every error response.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(in crate::io) struct ErrorBody<'a> {
     /// The error, in one sentence.
     error: &'a str,
-}
-
-/// The body of a `429 Too Many Requests` response.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::io) struct TooManyRequestsBody<'a> {
-    error: &'a str,
-    /// Seconds until the next request is accepted; also in `Retry-After`.
-    retry_after: u64,
+    /// With status 429: seconds until the next request is accepted, as in `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 /// A response with `body` as JSON.
@@ -45,16 +40,7 @@ pub fn to_json(body: &impl Serialize) -> String {
 
 /// A response with the JSON body `{"error": error}`.
 pub fn error_response(status: StatusCode, error: &str) -> Response {
-    json_response(status, &ErrorBody { error })
-}
-
-/// A `429 Too Many Requests` response with `Retry-After`.
-pub fn too_many_requests(error: &str, wait: Duration) -> Response {
-    // Rounded up, so that a client does not retry too early.
-    let seconds = wait.as_secs() + 1;
-    let body = TooManyRequestsBody { error, retry_after: seconds };
-    let headers = [(header::RETRY_AFTER, HeaderValue::from(seconds))];
-    (headers, json_response(StatusCode::TOO_MANY_REQUESTS, &body)).into_response()
+    json_response(status, &ErrorBody { error, retry_after: None })
 }
 
 /// Lets pages of all origins read the response.
@@ -113,15 +99,30 @@ pub fn page_response(kind: &'static str, body: impl Into<Body>) -> Response {
 /// Why a request is rejected.
 #[derive(Debug, PartialEq)]
 pub(in crate::io) struct RequestError {
-    /// The status of the response.
     pub(in crate::io) status: StatusCode,
-    /// The error in the body of the response.
-    pub(in crate::io) error: String,
+    /// The reason for the log. [`parse_json`](super::request_body::parse_json) quotes the request, so that its errors must not be logged.
+    pub(in crate::io) reason: String,
+    /// The body of the response, as JSON.
+    pub(in crate::io) body: String,
+    /// The headers that the status requires.
+    pub(in crate::io) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The reason of a [`RequestError`], as an extension of its response.
+#[derive(Clone)]
+pub(in crate::io) struct LogReason(pub(in crate::io) String);
+
 impl RequestError {
-    pub(in crate::io) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+    /// The client receives the reason, too.
+    pub(in crate::io) fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let body = to_json(&ErrorBody { error: &reason, retry_after: None });
+        Self { status, reason, body, headers: Vec::new() }
+    }
+
+    /// The log shows another reason than the client receives.
+    pub(in crate::io) fn with_reason(self, reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..self }
     }
 
     /// Rejects a body that is too long.
@@ -133,6 +134,15 @@ impl RequestError {
     pub(in crate::io) fn invalid_field(error: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
     }
+
+    /// Rejects a request beyond a limit. The next one is accepted after `wait`.
+    pub(in crate::io) fn too_many_requests(error: &str, wait: Duration) -> Self {
+        // Rounded up, so that a client does not retry too early.
+        let seconds = wait.as_secs() + 1;
+        let body = to_json(&ErrorBody { error, retry_after: Some(seconds) });
+        let headers = vec![(header::RETRY_AFTER, seconds.into())];
+        Self { body, headers, ..Self::new(StatusCode::TOO_MANY_REQUESTS, error) }
+    }
 }
 
 impl From<OverBudget> for RequestError {
@@ -143,6 +153,9 @@ impl From<OverBudget> for RequestError {
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
-        error_response(self.status, &self.error)
+        let mut response = json_text_response(self.status, self.body.into());
+        response.headers_mut().extend(self.headers);
+        response.extensions_mut().insert(LogReason(self.reason));
+        response
     }
 }

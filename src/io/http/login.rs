@@ -26,7 +26,7 @@ use tracing::warn;
 use crate::address::source_network;
 use crate::io::clock;
 use crate::io::connection_permit::MAX_LIMITED_SOURCES;
-use crate::io::http::body;
+use crate::io::http::body::{self, RequestError};
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::lock::lock;
 use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
@@ -109,7 +109,7 @@ impl Login {
         count.fetch_add(1, Ordering::Relaxed);
         // The given name and password are not logged. They may be correct except for a typing error.
         warn!(target: "http", source = %address, reason = %error, "login rejected");
-        Some(wait.map_or_else(|| challenge(error), |wait| body::too_many_requests(error, wait)))
+        Some(wait.map_or_else(|| challenge(error), |wait| RequestError::too_many_requests(error, wait).into_response()))
     }
 }
 

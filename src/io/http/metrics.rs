@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
 use prometheus_client::registry::Registry;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Serves `/metrics` with all metrics of `registry`.
-pub fn router(registry: Registry) -> Router {
-    Router::new().route("/metrics", get(serve_metrics)).with_state(Arc::new(registry))
+pub(in crate::io) fn router(registry: Registry) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(serve_metrics)).with_state(Arc::new(registry))
 }
 
 /// Metrics
 #[utoipa::path(
-    get, path = "/metrics", operation_id = "metrics", tag = "monitoring", security((), ("login" = [])),
+    get, path = "/metrics", operation_id = "metrics", tag = "monitoring",
     responses((
         status = 200, body = String, content_type = "text/plain",
         description = "The Prometheus text format 0.0.4. Requires no login if the server listens on loopback without a proxy",

@@ -105,7 +105,7 @@ pub fn spawn_metrics(
     login: Login,
     stop: &StopToken,
 ) -> io::Result<()> {
-    let mut router = metrics::router(registry).route("/healthz", get(serve_healthz));
+    let mut router = Router::from(metrics::router(registry)).route("/healthz", get(serve_healthz));
     let mut links = String::from(METRICS_LINKS);
     if let Some(sources) = sources {
         links.push_str(SOURCES_LINK);

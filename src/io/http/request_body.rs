@@ -1,13 +1,20 @@
-//! Request bodies: their size and memory are limited, and JSON is parsed as the type that also describes it in the `OpenAPI` document.
+//! Query parameters, and request bodies: their size and memory are limited, and JSON is parsed as the type that also describes it in the
+//! `OpenAPI` document.
 
 use axum::body::{BodyDataStream, Bytes, HttpBody};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, RawQuery, Request};
 use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::io::http::body::RequestError;
 use crate::io::http::connection_info::ConnectionInfo;
+
+/// The first value of a query parameter.
+pub(in crate::io) fn query_value(RawQuery(query): &RawQuery, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+    pairs.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
+}
 
 /// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
 /// still sending might then never read the response.

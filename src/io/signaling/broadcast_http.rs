@@ -4,23 +4,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
-use axum::{Extension, Router};
+use axum::response::Response;
+use axum::routing::any;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tracing::warn;
 use utoipa::ToSchema;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use crate::address::source_network;
 use crate::io::clock;
-use crate::io::http::body;
-use crate::io::http::body::RequestError;
+use crate::io::http::body::{self, LogReason, RequestError};
 use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_body::{parse_json, read_body};
 pub use crate::io::signaling::config::BroadcastHttpConfig;
@@ -37,17 +38,17 @@ use crate::signaling::{
 pub const MAX_POST_BYTES: usize = 256 << 10;
 
 /// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
-pub(super) fn router(state: &Arc<HttpState>) -> Router {
-    let has_broadcast_rooms = state.limits.dialects.contains(&Dialect::Broadcast);
-    let mut routes = Router::new().route("/auth/token", post(issue_token).options(body::preflight));
+pub(super) fn router(state: &Arc<HttpState>) -> OpenApiRouter {
+    let has_broadcast_rooms = state.hub.limits().dialects.contains(&Dialect::Broadcast);
+    let mut routes = OpenApiRouter::new().routes(routes!(issue_token).map(|token| token.options(body::preflight)));
     if has_broadcast_rooms {
         routes = routes
-            .route("/{room}/postcontent", post(post_content).options(body::preflight))
-            .route("/rooms/{room}/post", post(post_typed).options(body::preflight));
+            .routes(routes!(post_content).map(|post| post.options(body::preflight)))
+            .routes(routes!(post_typed).map(|post| post.options(body::preflight)));
     }
     routes = routes.layer(map_response(async |response| body::allow_any_origin(response)));
     if has_broadcast_rooms {
-        routes = routes.route("/rooms/{room}/{*rest}", any(room_route));
+        routes = routes.routes(routes!(room_route).map(|_| any(room_route)));
     }
     routes.layer(from_fn_with_state(Arc::clone(state), log_rejection)).with_state(Arc::clone(state))
 }
@@ -78,12 +79,12 @@ const TOO_MANY_TOKENS: &str =
 const TOO_MANY_POSTS: &str = "Too many posts from this address; try again later (limit: the server's RATE_LIMIT_POST)";
 
 /// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
-fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), HttpRejection> {
+fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), RequestError> {
     let Some(limiter) = limiter else { return Ok(()) };
     let mut limiter = lock(limiter);
     limiter
         .try_charge(clock::monotonic_now(), source_network(source))
-        .map_err(|wait| HttpRejection::too_many_requests(error, wait))
+        .map_err(|wait| RequestError::too_many_requests(error, wait))
 }
 
 /// The response to an accepted post.
@@ -130,7 +131,7 @@ pub(super) async fn post_content(
     State(state): SharedState,
     Extension(client): Client,
     request: Request,
-) -> Result<Response, HttpRejection> {
+) -> Result<Response, RequestError> {
     accept_post(&state, &client, PostFormat::Object, request).await
 }
 
@@ -154,7 +155,7 @@ pub(super) async fn post_typed(
     State(state): SharedState,
     Extension(client): Client,
     request: Request,
-) -> Result<Response, HttpRejection> {
+) -> Result<Response, RequestError> {
     accept_post(&state, &client, PostFormat::Typed, request).await
 }
 
@@ -163,19 +164,15 @@ async fn accept_post(
     client: &ConnectionInfo,
     format: PostFormat,
     request: Request,
-) -> Result<Response, HttpRejection> {
-    let mut segments = request.uri().path().split('/').skip(1);
-    let segment = match format {
-        PostFormat::Object => segments.next(),
-        PostFormat::Typed => segments.nth(1),
-    };
+) -> Result<Response, RequestError> {
+    let segment = request.uri().path().split('/').nth(if format == PostFormat::Object { 1 } else { 2 });
     let room = decode_room_name(segment.unwrap_or_default())
-        .ok_or_else(|| HttpRejection::with_response("invalid room name", body::not_found()))?;
+        .ok_or_else(|| RequestError::new(StatusCode::NOT_FOUND, "Not found").with_reason("invalid room name"))?;
     check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
-    let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
-    verify(state.limits.broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
-        .map_err(|reason| HttpRejection::unauthorized(reason, "Invalid or expired token"))?;
+    let token = bearer_token(request.headers()).ok_or_else(|| unauthorized(missing, missing))?;
+    verify(state.hub.limits().broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
+        .map_err(|reason| unauthorized(reason, "Invalid or expired token"))?;
     let request = read_body(request, MAX_POST_BYTES).await?;
     let (source, post) = (client.source.ip(), (format, &**request.body()));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
@@ -196,7 +193,7 @@ async fn accept_post(
 
 /// Call a route of the room's handler
 #[utoipa::path(
-    get, path = "/rooms/{room}/{path}", operation_id = "roomRoute", tag = "broadcast",
+    get, path = "/rooms/{room}/{*path}", operation_id = "roomRoute", tag = "broadcast",
     description = "Accepts any method. The room's handler defines requests and responses. `path` may have several segments.",
     params(
         ("room" = String, Path, description = "Room name"),
@@ -209,7 +206,7 @@ async fn accept_post(
         (status = 500, description = "The handler has failed"),
     ),
 )]
-pub(super) async fn room_route(State(state): SharedState, request: Request) -> Result<Response, HttpRejection> {
+pub(super) async fn room_route(State(state): SharedState, request: Request) -> Result<Response, RequestError> {
     let mut segments = request.uri().path().splitn(4, '/').skip(2);
     let (name, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default().to_owned());
     let Some(room) = decode_room_name(name) else { return Ok(body::not_found()) };
@@ -279,33 +276,33 @@ pub(super) async fn issue_token(
     State(state): SharedState,
     Extension(client): Client,
     request: Request,
-) -> Result<Response, HttpRejection> {
+) -> Result<Response, RequestError> {
     check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
     if let Some(key) = &state.config.broadcast.issuer_key
         && bearer_token(request.headers()).is_none_or(|token| !key.matches(token.as_str()))
     {
         let error = "The token issuer key is required";
-        return Err(HttpRejection::unauthorized(error, error));
+        return Err(unauthorized(error, error));
     }
     let request = read_body(request, MAX_POST_BYTES).await?;
     let TokenRequest { client_id, room, audience, expires_in, metadata } =
-        parse_json(request.body()).map_err(|RequestError { error, .. }| {
-            let error = format!("Invalid request: {error}");
-            HttpRejection::with_response("invalid request", body::error_response(StatusCode::BAD_REQUEST, &error))
+        parse_json(request.body()).map_err(|RequestError { reason, .. }| {
+            let error = format!("Invalid request: {reason}");
+            RequestError::new(StatusCode::BAD_REQUEST, error).with_reason("invalid request")
         })?;
     if client_id.is_empty() || room.is_empty() {
         let example = json!({"clientId": "client-001", "room": "radio", "expiresIn": 3_600});
         let error = "clientId and room are required";
-        let body = json!({"error": error, "example": example});
-        return Err(HttpRejection::with_response(error, body::json_response(StatusCode::BAD_REQUEST, &body)));
+        let body = json!({"error": error, "example": example}).to_string();
+        return Err(RequestError { body, ..RequestError::new(StatusCode::BAD_REQUEST, error) });
     }
     let audience = audience.unwrap_or_default();
     if audience == Audience::WebRtc && state.config.broadcast.issuer_key.is_none() {
-        return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
+        return Err(RequestError::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
     }
     let seconds = expires_in.unwrap_or(DEFAULT_LIFETIME_SECONDS);
-    let Some(secret) = &state.limits.broadcast.secret else {
-        return Err(HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"));
+    let Some(secret) = &state.hub.limits().broadcast.secret else {
+        return Err(RequestError::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"));
     };
     let claims = Claims::new(&client_id, &room, metadata.unwrap_or_default(), clock::unix_ms(), seconds);
     let claims = claims.with_audience(audience);
@@ -315,7 +312,7 @@ pub(super) async fn issue_token(
         Audience::WebRtc => (Dialect::WebRtc, room.len() <= MAX_WEBRTC_ROOM_BYTES),
     };
     for (is_accepted, error) in [
-        (state.limits.dialects.contains(&dialect), "Invalid request: this server has no rooms of this audience"),
+        (state.hub.limits().dialects.contains(&dialect), "Invalid request: this server has no rooms of this audience"),
         (
             client_id.len() <= MAX_CLIENT_ID_BYTES && !client_id.contains(char::is_control),
             "Invalid request: clientId must have at most 256 bytes and no control characters",
@@ -330,65 +327,24 @@ pub(super) async fn issue_token(
         (token.len() <= MAX_TOKEN_BYTES, "Invalid request: metadata is too long for a token of at most 12 KiB"),
     ] {
         if !is_accepted {
-            return Err(HttpRejection::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+            return Err(RequestError::new(StatusCode::UNPROCESSABLE_ENTITY, error));
         }
     }
     Ok(body::json_response(StatusCode::OK, &TokenResponse { token, expires_at, client_id, room }))
 }
 
-/// A rejected request: the response, which has a [`LogReason`].
-pub(super) struct HttpRejection(Box<Response>);
-
-/// Why a request was rejected. This text is written to the log, so it contains no data from the request.
-#[derive(Clone)]
-struct LogReason(String);
-
-impl IntoResponse for HttpRejection {
-    fn into_response(self) -> Response {
-        *self.0
-    }
+/// Rejects a request without a valid token or key.
+fn unauthorized(reason: &str, error: &str) -> RequestError {
+    let headers = vec![(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+    RequestError { headers, ..RequestError::new(StatusCode::UNAUTHORIZED, error).with_reason(reason) }
 }
 
-impl From<RequestError> for HttpRejection {
-    /// The body is too long or incomplete, or there is no memory for it. These errors quote nothing of the request.
-    fn from(RequestError { status, error }: RequestError) -> Self {
-        Self::new(status, error)
-    }
-}
-
-impl From<PostError> for HttpRejection {
+impl From<PostError> for RequestError {
     fn from(PostError { status, reason, body }: PostError) -> Self {
         match body {
-            Some(body) => Self::with_response(reason, body::json_response(status, &body)),
+            Some(body) => Self { body: body.to_string(), ..Self::new(status, reason) },
             None if status == StatusCode::TOO_MANY_REQUESTS => Self::too_many_requests(reason, Duration::ZERO),
             None => Self::new(status, reason),
         }
-    }
-}
-
-impl HttpRejection {
-    /// Rejects with this status and error. The log shows the error.
-    fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        let error = error.into();
-        let response = body::error_response(status, &error);
-        Self::with_response(error, response)
-    }
-
-    /// Rejects with this response.
-    fn with_response(log_reason: impl Into<String>, mut response: Response) -> Self {
-        response.extensions_mut().insert(LogReason(log_reason.into()));
-        Self(Box::new(response))
-    }
-
-    /// Rejects the request with status 401. The response contains `WWW-Authenticate: Bearer`.
-    fn unauthorized(reason: &'static str, error: &str) -> Self {
-        let headers = [(header::WWW_AUTHENTICATE, "Bearer")];
-        let response = (headers, body::error_response(StatusCode::UNAUTHORIZED, error)).into_response();
-        Self::with_response(reason, response)
-    }
-
-    /// Rejects the request with status 429.
-    fn too_many_requests(error: &'static str, wait: Duration) -> Self {
-        Self::with_response(error, body::too_many_requests(error, wait))
     }
 }

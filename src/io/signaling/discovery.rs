@@ -31,57 +31,47 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// The URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignalingUrl {
-    /// With `ws` in place of `http`.
-    url: WebSocketUrl,
-    is_discovered: bool,
-}
+pub struct SignalingUrl(WebSocketUrl);
 
 impl FromStr for SignalingUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
-        let websocket = match &*scheme.to_ascii_lowercase() {
-            "http" => "ws",
-            "https" => "wss",
-            _ => return text.parse().map(WebSocketUrl::into),
-        };
-        Ok(Self { url: format!("{websocket}://{rest}").parse()?, is_discovered: true })
+        WebSocketUrl::with_schemes(text, &["ws", "wss", "http", "https"]).map(Self)
     }
 }
 
 impl From<WebSocketUrl> for SignalingUrl {
     fn from(url: WebSocketUrl) -> Self {
-        Self { url, is_discovered: false }
+        Self(url)
     }
 }
 
 /// Prints the URL without the query, which may contain a token.
 impl fmt::Display for SignalingUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.url.to_string();
-        match url.strip_prefix("ws").filter(|_| self.is_discovered) {
-            Some(rest) => write!(f, "http{rest}"),
-            None => f.write_str(&url),
-        }
+        self.0.fmt(f)
     }
 }
 
 impl SignalingUrl {
+    fn is_discovered(&self) -> bool {
+        self.0.scheme().starts_with("http")
+    }
+
     /// Whether a connection may use TLS: the server may name a `wss` URL.
     pub fn may_use_tls(&self) -> bool {
-        self.is_discovered || self.url.is_secure()
+        self.is_discovered() || self.0.is_secure()
     }
 
     /// Whether the server announces the link keys of the members there.
     pub fn is_for_newer_clients(&self) -> bool {
-        self.is_discovered || self.url.path().ends_with(NEWER_PATH)
+        self.is_discovered() || self.0.path().ends_with(NEWER_PATH)
     }
 
     /// See [`WebSocketUrl::sends_plain_login`].
     pub fn sends_plain_login(&self) -> bool {
-        self.url.sends_plain_login()
+        self.0.sends_plain_login()
     }
 
     /// The WebSocket URL. Requests it from the server if necessary.
@@ -89,14 +79,14 @@ impl SignalingUrl {
         &self,
         tls: &Arc<ClientConfig>,
     ) -> Result<WebSocketUrl, WebSocketConnectError> {
-        if !self.is_discovered {
-            return Ok(self.url.clone());
+        if !self.is_discovered() {
+            return Ok(self.0.clone());
         }
         let failed = |reason: String, is_transient| {
             WebSocketConnectError::Discovery(format!("GET {self}{PATH} failed: {reason}"), is_transient)
         };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let Connected { stream, .. } = connect_stream(&self.url, tls, CONNECT_TIMEOUT).await?;
+        let Connected { stream, .. } = connect_stream(&self.0, tls, CONNECT_TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
             return Err(failed(format!("no response within {} s", CONNECT_TIMEOUT.as_secs()), true));
         };
@@ -109,8 +99,8 @@ impl SignalingUrl {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // An error of the connection is also an error of the request.
         tokio::spawn(connection);
-        let path = format!("{}{PATH}", self.url.path().trim_end_matches('/'));
-        let (head, body) = requests.send_request(self.url.request(&path).body(Body::empty())?).await?.into_parts();
+        let path = format!("{}{PATH}", self.0.path().trim_end_matches('/'));
+        let (head, body) = requests.send_request(self.0.request(&path).body(Body::empty())?).await?.into_parts();
         Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 
@@ -122,7 +112,7 @@ impl SignalingUrl {
             let location = location.map(|location| sanitize(location.strip_suffix(PATH).unwrap_or(&location)));
             return Err(UpgradeFailure::Status(head.status, location).to_string());
         }
-        if head.status == StatusCode::BAD_REQUEST && !self.url.is_secure() {
+        if head.status == StatusCode::BAD_REQUEST && !self.0.is_secure() {
             return Err(format!("HTTP {}; if the server uses TLS, use https:// instead of http://", head.status));
         }
         if !head.status.is_success() {
@@ -132,10 +122,10 @@ impl SignalingUrl {
         let url = discovered["url"].as_str().ok_or("the response is not JSON with a `url`")?;
         let url: WebSocketUrl =
             url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(url)))?;
-        if self.url.is_secure() && !url.is_secure() {
+        if self.0.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
-        Ok(url.with_authorization_of(&self.url))
+        Ok(url.with_authorization_of(&self.0))
     }
 }
 

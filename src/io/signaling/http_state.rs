@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::io::clock;
@@ -22,7 +22,7 @@ use crate::io::stop::StopToken;
 use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
-use crate::signaling::{Hub, SignalingLimits};
+use crate::signaling::Hub;
 use crate::time::Time;
 
 /// The arguments of a handler: what all handlers share, and the client that sent the request.
@@ -36,7 +36,6 @@ pub(super) struct HttpState {
     /// When the server was started.
     pub(super) started: Time,
     pub(super) config: SignalingServerConfig,
-    pub(super) limits: SignalingLimits,
     pub(super) limiter: Arc<ConnectionLimiter>,
     /// Requested when the operator stops the server, and what runs beside it.
     pub(super) stop: StopToken,
@@ -47,6 +46,7 @@ pub(super) struct HttpState {
     /// The listen address.
     pub(super) address: SocketAddr,
     pub(super) asyncapi: OnceLock<Bytes>,
+    pub(super) openapi: OnceLock<Bytes>,
     pub(super) health: LatestBody,
     pub(super) webrtc_rooms: LatestBody,
     /// Addresses that have read content of protected rooms on the console.
@@ -64,7 +64,6 @@ impl HttpState {
         if config.tls.is_some() {
             config.connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
         }
-        let limits = hub.limits().clone();
         let budget = &config.connection_limits.memory_budget;
         Self {
             hub: Arc::clone(hub),
@@ -77,12 +76,17 @@ impl HttpState {
             post_limiter: request_limiter(config.broadcast.post_limit),
             address,
             asyncapi: OnceLock::new(),
+            openapi: OnceLock::new(),
             health: LatestBody::new(budget),
             webrtc_rooms: LatestBody::new(budget),
             content_readers: Mutex::default(),
-            limits,
             config,
         }
+    }
+
+    /// Whether the page that has caused a request may do so.
+    pub(super) fn allows_origin(&self, headers: &HeaderMap) -> bool {
+        self.hub.limits().allows_origin(headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default()))
     }
 }
 

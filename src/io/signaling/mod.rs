@@ -38,11 +38,12 @@ use tracing::warn;
 
 use crate::io::clock;
 use crate::io::http;
-use crate::io::http::body;
+use crate::io::http::body::{self, RequestError};
 pub use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::event_stream::SharedListeners;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::upgrade_required;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::lock::lock;
@@ -176,39 +177,38 @@ async fn serve_hub(
     }
 }
 
-/// Performs the WebSocket upgrade of a request to the URL of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored
-/// (RFC 9110, section 7.8).
+/// The route of a WebSocket upgrade to the URL of a dialect, and the response that accepts it. `None` for other requests: an upgrade to
+/// another protocol, such as HTTP/2, is ignored (RFC 9110, section 7.8).
+fn check_upgrade(state: &HttpState, request: &Request) -> Result<Option<(Route, Response)>, RequestError> {
+    if handshake::has_lost_upgrade(request) {
+        return Err(upgrade_required(handshake::LOST_UPGRADE));
+    }
+    if !handshake::is_upgrade_request(request) {
+        return Ok(None);
+    }
+    let (uri, headers) = (request.uri(), request.headers());
+    let route = signaling::route(uri.path(), uri.query().unwrap_or_default(), &state.hub.limits().dialects);
+    let not_found = RequestError::new(StatusCode::NOT_FOUND, "Not found");
+    let route = route.map_err(|error| not_found.with_reason(error.to_string()))?;
+    let is_allowed = state.allows_origin(headers);
+    let route = if is_allowed { route.with_headers(headers) } else { Route::OriginNotAllowed };
+    Ok(Some((route, handshake::accept_upgrade(request)?)))
+}
+
+/// Performs WebSocket upgrades.
 async fn upgrade_middleware(
     State(state): SharedState,
     Extension(client): Client,
     request: Request,
     next: Next,
 ) -> Response {
-    if handshake::has_lost_upgrade(&request) {
-        log_rejection(&state, client.source, request.uri(), &handshake::LOST_UPGRADE);
-        return upgrade_required(handshake::LOST_UPGRADE);
-    }
-    if !handshake::is_upgrade_request(&request) {
-        return next.run(request).await;
-    }
     let uri = request.uri();
-    let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
-    let mut route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), &state.limits.dialects) {
-        Ok(_) if !state.limits.allows_origin(origin) => Route::OriginNotAllowed,
-        Ok(route) => route.with_headers(request.headers()),
+    let (mut route, accepted) = match check_upgrade(&state, &request) {
+        Ok(Some(accepted)) => accepted,
+        Ok(None) => return next.run(request).await,
         Err(error) => {
-            log_rejection(&state, client.source, uri, &error);
-            return body::not_found();
-        }
-    };
-    let accepted = match handshake::accept_upgrade(&request) {
-        Ok(response) => response,
-        Err(error) => {
-            log_rejection(&state, client.source, uri, &error.error);
-            return match error.status {
-                StatusCode::UPGRADE_REQUIRED => upgrade_required(&error.error),
-                _ => error.into_response(),
-            };
+            log_rejection(&state, client.source, uri, &error.reason);
+            return error.into_response();
         }
     };
     let (ip, local_ip) = (client.source.ip().to_canonical(), client.local_ip);
@@ -228,7 +228,7 @@ async fn upgrade_middleware(
         }
     }
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
-        return body::too_many_requests("Too many connections", Duration::ZERO);
+        return RequestError::too_many_requests("Too many connections", Duration::ZERO).into_response();
     }
     let connection = connection(route);
     let upgrade = hyper::upgrade::on(request);
@@ -253,18 +253,11 @@ fn log_rejection(state: &HttpState, source: SocketAddr, uri: &Uri, reason: &dyn 
 
 /// The response for paths without a page.
 async fn fallback(State(state): SharedState, method: Method, uri: Uri) -> Response {
-    if signaling::route(uri.path(), uri.query().unwrap_or_default(), &state.limits.dialects).is_err() {
+    if signaling::route(uri.path(), uri.query().unwrap_or_default(), &state.hub.limits().dialects).is_err() {
         body::not_found()
     } else if method == Method::GET || method == Method::HEAD {
-        upgrade_required("This is a WebSocket endpoint; connect with ws:// or wss://")
+        upgrade_required("This is a WebSocket endpoint; connect with ws:// or wss://").into_response()
     } else {
         ([(header::ALLOW, "GET,HEAD")], body::method_not_allowed()).into_response()
     }
-}
-
-fn upgrade_required(error: &str) -> Response {
-    // A 426 response must name the protocol (RFC 9110, section 15.5.22). It has one version (RFC 6455, section 4.1).
-    let headers =
-        [(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade"), (header::SEC_WEBSOCKET_VERSION, "13")];
-    (headers, body::error_response(StatusCode::UPGRADE_REQUIRED, error)).into_response()
 }

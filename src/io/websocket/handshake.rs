@@ -53,9 +53,8 @@ pub(in crate::io) fn accept_upgrade(request: &Request) -> Result<Response, Reque
     if !header_contains(headers, header::CONNECTION, "upgrade") {
         return Err(invalid("the header `Connection: Upgrade` is missing"));
     }
-    let unsupported = |reason| RequestError::new(StatusCode::UPGRADE_REQUIRED, reason);
     if single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
-        return Err(unsupported("Sec-WebSocket-Version must be 13"));
+        return Err(upgrade_required("Sec-WebSocket-Version must be 13"));
     }
     let key = single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key));
     let key = key.ok_or_else(|| invalid("send exactly one Sec-WebSocket-Key, with 16 bytes in base64"))?;
@@ -65,12 +64,21 @@ pub(in crate::io) fn accept_upgrade(request: &Request) -> Result<Response, Reque
         return Err(invalid("a WebSocket request has no body"));
     }
     if request.extensions().get::<OnUpgrade>().is_none() {
-        return Err(unsupported("WebSocket requires HTTP/1.1"));
+        return Err(upgrade_required("WebSocket requires HTTP/1.1"));
     }
     let accepted = derive_accept_key(key);
     let headers =
         [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_ACCEPT, &accepted)];
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// Rejects a request that has to be an upgrade to WebSocket.
+pub(in crate::io) fn upgrade_required(error: &str) -> RequestError {
+    // A 426 response must name the protocol (RFC 9110, section 15.5.22). It has one version (RFC 6455, section 4.1).
+    let headers =
+        [(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade"), (header::SEC_WEBSOCKET_VERSION, "13")];
+    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).into();
+    RequestError { headers, ..RequestError::new(StatusCode::UPGRADE_REQUIRED, error) }
 }
 
 /// Whether a comma-separated header contains `word`.
@@ -252,9 +260,13 @@ pub enum UrlError {
 }
 
 impl WebSocketUrl {
-    /// Whether the scheme is `wss`.
+    /// Whether the scheme is `wss`, or `https` for discovery.
     pub fn is_secure(&self) -> bool {
-        self.uri.scheme_str() == Some("wss")
+        matches!(self.scheme(), "wss" | "https")
+    }
+
+    pub(in crate::io) fn scheme(&self) -> &str {
+        self.uri.scheme_str().unwrap_or_default()
     }
 
     /// Whether the URL contains a user name.
@@ -327,10 +339,17 @@ impl FromStr for WebSocketUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
+        Self::with_schemes(text, &["ws", "wss"])
+    }
+}
+
+impl WebSocketUrl {
+    /// Parses a URL with one of these schemes.
+    pub(in crate::io) fn with_schemes(text: &str, schemes: &[&str]) -> Result<Self, UrlError> {
         // `trim_ascii` removes surrounding spaces and, in a URL read from a file, the line feed.
         let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
-        if !matches!(&*scheme, "ws" | "wss") {
+        if !schemes.contains(&&*scheme) {
             return Err(UrlError::Scheme);
         }
         let (userinfo, HostPort { host, port }, rest) = HostPort::split_url(rest).map_err(|error| match error {
@@ -356,11 +375,10 @@ impl FromStr for WebSocketUrl {
 /// Prints the URL without the query, which may contain a token.
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.uri.scheme_str().unwrap_or_default();
         let end = self.host.split_once('%').map_or("]".to_owned(), |(_, zone)| format!("%25{zone}]"));
         let authority = self.host_header().replace(']', &end);
         let path = if self.path() == "/" { "" } else { self.path() };
-        write!(f, "{scheme}://{authority}{path}")
+        write!(f, "{}://{authority}{path}", self.scheme())
     }
 }
 

@@ -21,7 +21,7 @@ const ABOUT: &str = include_str!("asyncapi.md");
 )]
 pub(super) async fn asyncapi_json(State(state): SharedState) -> Response {
     let document = state.asyncapi.get_or_init(|| {
-        let mut document = asyncapi_document(&state.limits);
+        let mut document = asyncapi_document(state.hub.limits());
         // The start page shows a MOQT echo in the same process.
         if let Some(url) = &state.config.moqt_url {
             document["x-moqt-url"] = url.to_string().into();
@@ -48,11 +48,19 @@ pub(super) fn asyncapi_document(limits: &SignalingLimits) -> Value {
     })
 }
 
+/// What the server does with the messages of each direction, their sender, and the messages.
+fn directions(channel: &ChannelDoc) -> [(&'static str, &'static str, &[MessageDoc]); 2] {
+    [("receive", "client", &channel.client_messages), ("send", "server", &channel.server_messages)]
+}
+
 fn channel_object(channel: &ChannelDoc) -> Value {
-    let messages = [("client", &channel.client_messages), ("server", &channel.server_messages)];
-    let messages = messages.into_iter().flat_map(|(sender, messages)| {
-        messages.iter().map(move |message| (message_key(sender, message), message_object(message)))
-    });
+    let message = |sender, MessageDoc { name, description, schema, examples }: &MessageDoc| {
+        let examples: Vec<Value> = examples.iter().map(|example| json!({"payload": example})).collect();
+        let message = json!({"name": name, "description": description, "payload": schema, "examples": examples});
+        (message_key(sender, name), message)
+    };
+    let messages = directions(channel).into_iter();
+    let messages = messages.flat_map(|(_, sender, messages)| messages.iter().map(move |it| message(sender, it)));
     let close = |CloseDoc { code, reason, cause }: &CloseDoc| json!({"code": code.get(), "reason": reason, "description": cause});
     json!({
         "address": channel.address,
@@ -67,27 +75,16 @@ fn channel_object(channel: &ChannelDoc) -> Value {
 }
 
 /// The key of a message in its channel. A reference contains the key, so it has only characters that a reference need not escape.
-fn message_key(sender: &str, message: &MessageDoc) -> String {
-    let name: String = message.name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+fn message_key(sender: &str, name: &str) -> String {
+    let name: String = name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
     format!("{sender}.{name}")
-}
-
-fn message_object(message: &MessageDoc) -> Value {
-    let examples = message.examples.iter().map(|example| json!({"payload": example}));
-    json!({
-        "name": message.name,
-        "description": message.description,
-        "payload": message.schema,
-        "examples": examples.collect::<Vec<_>>(),
-    })
 }
 
 /// The operations of a channel. `AsyncAPI` describes the server, so the server receives the messages of clients.
 fn channel_operations(channel: &ChannelDoc) -> impl Iterator<Item = (String, Value)> {
-    let actions = [("receive", "client", &channel.client_messages), ("send", "server", &channel.server_messages)];
-    actions.into_iter().filter(|(.., messages)| !messages.is_empty()).map(|(action, sender, messages)| {
-        let id = channel.id;
-        let reference = |message| json!({"$ref": format!("#/channels/{id}/messages/{}", message_key(sender, message))});
+    let id = channel.id;
+    directions(channel).into_iter().filter(|(.., messages)| !messages.is_empty()).map(move |(action, sender, messages)| {
+        let reference = |message: &MessageDoc| json!({"$ref": format!("#/channels/{id}/messages/{}", message_key(sender, &message.name))});
         let messages: Vec<Value> = messages.iter().map(reference).collect();
         let channel = json!({"$ref": format!("#/channels/{id}")});
         (format!("{id}.{action}"), json!({"action": action, "channel": channel, "messages": messages}))

@@ -7,20 +7,20 @@ use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::clock;
 use crate::io::http::body::{self, RequestError, page_response};
-use crate::io::http::request_body::JsonBody;
-use crate::io::os::{self, ProcessResources};
+use crate::io::http::request_body::{JsonBody, query_value};
+use crate::io::os;
 use crate::io::signaling::admin::control_surface_api::CloseRoomResponse;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::lock::lock;
 use crate::media_relay::Link;
-use crate::signaling::{ConnId, Dialect, DialectCounters, Snapshot, integer};
+use crate::signaling::{ConnId, Dialect, DialectCounters, integer};
 
 /// A random identifier of this run of the program.
 static RUN_ID: LazyLock<String> = LazyLock::new(|| {
@@ -30,19 +30,16 @@ static RUN_ID: LazyLock<String> = LazyLock::new(|| {
 
 /// State of the console
 #[utoipa::path(
-    get, path = "/console/state", operation_id = "consoleState", tag = "monitoring", security(("login" = [])),
+    get, path = "/console/state", operation_id = "consoleState", tag = "monitoring",
     params(
         ("after" = Option<u64>, Query, description = "Return only activity entries whose sequence number is above this value"),
         ("content" = Option<bool>, Query, description = "`true` includes the content of rooms with a password or token"),
     ),
     responses((status = 200, description = "The state of the server. After each request, the server records activity for ten seconds, including message content", body = Object)),
 )]
-pub(super) async fn console_state(
-    State(state): SharedState,
-    Extension(client): Client,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let (after, include_content) = parse_query(&query.unwrap_or_default());
+pub(super) async fn console_state(State(state): SharedState, Extension(client): Client, query: RawQuery) -> Response {
+    let after = query_value(&query, "after").and_then(|after| after.parse().ok()).unwrap_or(0);
+    let include_content = query_value(&query, "content").as_deref() == Some("true");
     let source = client.source.ip();
     if include_content && lock(&state.content_readers).insert(source) {
         info!(target: "console", to = %source, "responses include content of protected rooms");
@@ -50,53 +47,20 @@ pub(super) async fn console_state(
     body::no_store(page_response("application/json", body::to_json(&console_state_of(&state, after, include_content))))
 }
 
-/// The parameters `after` and `content` of the query. Invalid values fall back to defaults.
-fn parse_query(text: &str) -> (u64, bool) {
-    let value = |name| form_urlencoded::parse(text.as_bytes()).find(|(given, _)| given == name).map(|(_, value)| value);
-    let after = value("after").and_then(|after| after.parse().ok());
-    (after.unwrap_or(0), value("content").is_some_and(|content| content == "true"))
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ConsoleState {
-    version: &'static str,
-    /// Random identifier of this run of the program. If the identifier changes, the console page reports that the server has restarted.
-    /// After a restart, the numbers of the activity entries start again at 1.
-    run_id: &'static str,
-    /// Milliseconds since the start.
-    uptime_ms: u64,
-    /// Milliseconds since the Unix epoch.
-    time: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resources: Option<ProcessResources>,
-    /// Whether the content of protected rooms is included.
-    content: bool,
-    /// Counters by dialect, with the names of `/metrics`.
-    counters: Map<String, Value>,
-    #[serde(flatten)]
-    snapshot: Snapshot,
-}
-
-fn console_state_of(state: &HttpState, after: u64, content: bool) -> ConsoleState {
-    let (snapshot, counters) = (state.hub.snapshot(clock::now(), after, content), state.hub.counters_by_dialect());
-    ConsoleState {
-        version: env!("CARGO_PKG_VERSION"),
-        run_id: &RUN_ID,
-        uptime_ms: clock::monotonic_now().duration_since(state.started).as_millis() as u64,
-        time: clock::unix_ms(),
-        resources: os::process_resources(),
-        content,
-        counters: counters
-            .into_iter()
-            .map(|(dialect, counts)| (dialect.to_owned(), counters_by_name(&counts)))
-            .collect(),
-        snapshot,
-    }
-}
-
-fn counters_by_name(counts: &DialectCounters) -> Value {
-    counts.metrics().map(|(name, .., value)| (name.to_owned(), value.into())).collect::<Map<_, _>>().into()
+fn console_state_of(state: &HttpState, after: u64, content: bool) -> Value {
+    let by_name = |counts: DialectCounters| counts.metrics().map(|(name, .., value)| (name, value)).collect::<Value>();
+    let counters = state.hub.counters_by_dialect().into_iter();
+    let mut shown = json!(state.hub.snapshot(clock::now(), after, content));
+    shown["version"] = env!("CARGO_PKG_VERSION").into();
+    // If it changes, the console reports that the server has restarted. The numbers of the activity entries then start again at 1.
+    shown["runId"] = RUN_ID.as_str().into();
+    shown["uptimeMs"] = (clock::monotonic_now().duration_since(state.started).as_millis() as u64).into();
+    shown["time"] = clock::unix_ms().into();
+    shown["resources"] = json!(os::process_resources());
+    shown["content"] = content.into();
+    // With the names of `/metrics`.
+    shown["counters"] = counters.map(|(dialect, counts)| (dialect, by_name(counts))).collect();
+    shown
 }
 
 /// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
@@ -110,9 +74,9 @@ fn check_run_id(given: Option<String>) -> Result<(), RequestError> {
 
 /// Disconnect a client
 #[utoipa::path(
-    post, path = "/console/disconnect", operation_id = "consoleDisconnect", tag = "operations", security(("login" = [])), request_body = DisconnectRequest,
+    post, path = "/console/disconnect", operation_id = "consoleDisconnect", tag = "operations", request_body = DisconnectRequest,
     responses(
-        (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = DisconnectResponse),
+        (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = Object, example = json!({"disconnected": true})),
         (status = 404, description = "No open connection has this number"),
         (status = 409, description = "`runId` does not match this run of the server"),
     ),
@@ -125,12 +89,12 @@ pub(super) async fn disconnect(
     check_run_id(run_id)?;
     let dialect = state.hub.disconnect(clock::now(), ConnId(connection))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
-    Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
+    Ok(body::json_response(StatusCode::OK, &json!({"disconnected": true})))
 }
 
 /// Close a room
 #[utoipa::path(
-    post, path = "/console/close-room", operation_id = "consoleCloseRoom", tag = "operations", security(("login" = [])), request_body = CloseRoomRequest,
+    post, path = "/console/close-room", operation_id = "consoleCloseRoom", tag = "operations", request_body = CloseRoomRequest,
     responses(
         (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = CloseRoomResponse),
         (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
@@ -158,7 +122,7 @@ pub(super) async fn close_room(
 /// `links` are the changes, of which later ones win, each with the number of `members` that it means as senders now, and `severed` are the ids
 /// and names of members whose signaling is severed. Without `--relay-media`, `links` is null.
 #[utoipa::path(
-    get, path = "/admin/links", tag = "operations", security(("login" = [])),
+    get, path = "/admin/links", tag = "operations",
     responses((status = 200, description = "The changes that are in effect", body = Object)),
 )]
 pub(super) async fn links(State(state): SharedState) -> Response {
@@ -172,7 +136,7 @@ pub(super) async fn links(State(state): SharedState) -> Response {
 /// drops and refuses the connections of `from`. `"renumber": true` moves what `from` sends to new ports, once. With `"require": true`, a change
 /// that means nobody now is rejected.
 #[utoipa::path(
-    post, path = "/admin/links", tag = "operations", security(("login" = [])), request_body = Object,
+    post, path = "/admin/links", tag = "operations", request_body = Object,
     responses(
         (status = 200, description = "Changed. The response is that of GET, with the number of `members` that the change means", body = Object),
     ),
@@ -202,12 +166,6 @@ pub(super) struct DisconnectRequest {
     connection: u64,
     /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
     run_id: Option<String>,
-}
-
-/// The connection is closed.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DisconnectResponse {
-    disconnected: bool,
 }
 
 /// The room to close.

@@ -1,4 +1,5 @@
-//! `/admin/bbx/…`: control surface rooms over HTTP, for the operator. The caller mounts the routes behind the login.
+//! `/admin/bbx/…`: control surface rooms over HTTP, for the operator, and the QR code with which a phone opens the example. The caller mounts
+//! the routes behind the login.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -7,17 +8,19 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
+use qrcode::QrCode;
+use qrcode::render::svg;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{self, RequestError};
-use crate::io::http::request_body::JsonBody;
+use crate::io::http::body::{self, RequestError, page_response};
+use crate::io::http::request_body::{JsonBody, query_value};
 use crate::io::reachable::network_address;
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::http_state::{Client, SharedState};
@@ -46,7 +49,7 @@ impl From<PathRejection> for RequestError {
 
 /// List control surface rooms
 #[utoipa::path(
-    get, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])),
+    get, path = "/admin/bbx/rooms", tag = "control surfaces",
     responses((status = 200, description = "All rooms", body = ListRoomsResponse)),
 )]
 pub(super) async fn list_rooms(State(state): SharedState) -> Response {
@@ -56,7 +59,7 @@ pub(super) async fn list_rooms(State(state): SharedState) -> Response {
 
 /// Create a control surface room
 #[utoipa::path(
-    post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
+    post, path = "/admin/bbx/rooms", tag = "control surfaces", request_body = CreateRoomRequest,
     responses(
         (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreatedRoom),
         (status = 507, description = "The maximum number of rooms is reached"),
@@ -79,7 +82,7 @@ pub(super) async fn create_room(
 
 /// Close a control surface room
 #[utoipa::path(
-    delete, path = "/admin/bbx/rooms/{code}", tag = "control surfaces", security(("login" = [])),
+    delete, path = "/admin/bbx/rooms/{code}", tag = "control surfaces",
     params(("code" = String, Path, description = "The room's code")),
     responses(
         (status = 200, description = "The room is closed", body = CloseRoomResponse),
@@ -93,7 +96,7 @@ pub(super) async fn close_room(State(state): SharedState, code: Segment) -> Resu
 
 /// Set a parameter
 #[utoipa::path(
-    post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
+    post, path = "/admin/bbx/param", tag = "control surfaces", request_body = SetParamRequest,
     responses(
         (status = 200, description = "The parameter is set. The clients in `room` receive the value. If the request has no `room`, the clients in all rooms receive the value", body = DeliveredResponse),
         (status = 404, description = "No room has this code"),
@@ -109,7 +112,7 @@ pub(super) async fn set_param(
 
 /// Declare the range of a parameter in all rooms
 #[utoipa::path(
-    put, path = "/admin/bbx/params/{name}", tag = "control surfaces", security(("login" = [])), request_body = DeclareRangeRequest,
+    put, path = "/admin/bbx/params/{name}", tag = "control surfaces", request_body = DeclareRangeRequest,
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
         (status = 200, description = "The range now applies to the parameter in all rooms. The field `delivered` is the number of clients to which `value` is sent", body = DeliveredResponse),
@@ -126,7 +129,7 @@ pub(super) async fn declare_range(
 
 /// Show numbers on control surfaces
 #[utoipa::path(
-    post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
+    post, path = "/admin/bbx/visualization", tag = "control surfaces", request_body = VisualizationRequest,
     responses(
         (status = 200, description = "The clients in `room` receive the data. If the request has no `room`, the clients in all rooms receive the data", body = DeliveredResponse),
         (status = 404, description = "No room has this code"),
@@ -149,7 +152,7 @@ const KEEPALIVES_PER_LIFETIME: u32 = 75;
 
 /// Receive control surface events as a stream
 #[utoipa::path(
-    get, path = "/admin/bbx/events", tag = "control surfaces", security(("login" = [])),
+    get, path = "/admin/bbx/events", tag = "control surfaces",
     responses(
         (status = 200, description = "Endless stream of server-sent events: `{room, nodeId, kind, name, value?, at?, time}`", content_type = "text/event-stream", body = String),
         (status = 503, description = "16 streams are open, or the server is shutting down"),
@@ -173,6 +176,26 @@ pub(super) async fn event_stream(State(state): SharedState, Extension(client): C
     let response = Sse::new(connected.chain(events).map(Ok::<_, Infallible>)).keep_alive(keepalive);
     // The connection is closed after this response. An open connection would delay the shutdown of the server.
     ([(header::CACHE_CONTROL, "no-store"), (header::CONNECTION, "close")], response).into_response()
+}
+
+/// Minimum width of a QR code, in pixels.
+const QR_PIXELS: u32 = 240;
+
+/// QR code of a URL
+#[utoipa::path(
+    get, path = "/examples/qr.svg", operation_id = "exampleQr", tags = ["examples", "control surfaces"],
+    params(("url" = String, Query, description = "URL, such as that of `/examples/control-surface?room=CODE` on this server")),
+    responses(
+        (status = 200, description = "An image", content_type = "image/svg+xml", body = String),
+        (status = 400, description = "The URL is missing or too long"),
+    ),
+)]
+pub(super) async fn example_qr(query: RawQuery) -> Response {
+    let Some(code) = query_value(&query, "url").and_then(|url| QrCode::new(url).ok()) else {
+        return body::error_response(StatusCode::BAD_REQUEST, "The URL is missing or too long for a QR code");
+    };
+    let image = code.render::<svg::Color<'_>>().min_dimensions(QR_PIXELS, QR_PIXELS).build();
+    page_response("image/svg+xml", image)
 }
 
 /// A new room.

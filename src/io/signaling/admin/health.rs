@@ -1,7 +1,6 @@
 //! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect. `/admin/shutdown`
 //! stops the server.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Extension;
@@ -9,6 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use tracing::info;
 use utoipa::ToSchema;
@@ -16,9 +16,10 @@ use utoipa::ToSchema;
 use crate::client::StopSignal;
 use crate::io::clock;
 use crate::io::http::body;
+use crate::io::http::request_body::query_value;
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
-use crate::signaling::{BroadcastRoomDetails, Dialect, DialectCounters, UNDECIDED, WebRtcRoomInfo};
+use crate::signaling::{BroadcastRoomDetails, Dialect, UNDECIDED, WebRtcRoomInfo};
 use crate::time::iso_time;
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
@@ -47,15 +48,15 @@ struct Health {
 /// The state of each dialect, under its name.
 #[derive(Serialize, ToSchema)]
 struct DialectHealth {
-    jamjam: RoomHealth,
+    #[serde(flatten)]
+    others: BTreeMap<&'static str, RoomHealth>,
     broadcast: BroadcastHealth,
-    bbx: RoomHealth,
     webrtc: WebRtcHealth,
     /// Connections whose first message has not selected a dialect yet.
     undecided: u64,
 }
 
-/// State of a dialect that reports only rooms and clients.
+/// Number of rooms and clients of a dialect.
 #[derive(Serialize, ToSchema)]
 struct RoomHealth {
     rooms: u64,
@@ -65,8 +66,8 @@ struct RoomHealth {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BroadcastHealth {
-    rooms: u64,
-    clients: u64,
+    #[serde(flatten)]
+    counts: RoomHealth,
     control_clients: u64,
     /// Number of clients in each room.
     room_counts: BTreeMap<String, u64>,
@@ -103,12 +104,11 @@ const MAX_LIST_BYTES: usize = 500 << 10;
 pub(super) async fn health(
     State(state): SharedState,
     Extension(client): Client,
-    RawQuery(query): RawQuery,
+    query: RawQuery,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
-    if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
+    if query_value(&query, "detailed").as_deref() != Some("true") {
         return state.health.response(|| body::to_json(&current_health(&state, false)));
     }
     let rejection = state.config.login.rejection(&method, &headers, client.source.ip(), clock::monotonic_now());
@@ -133,10 +133,9 @@ fn current_health(state: &HttpState, is_detailed: bool) -> Health {
     // The values are read one after the other, so they may differ by what clients do meanwhile.
     let details = is_detailed.then(|| hub.broadcast_details(clock::now()));
     let (rooms, mut truncated) = hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
-    let (counters, (control_clients, mut room_counts)) = (hub.counters_by_dialect(), hub.broadcast_counts());
-    let counters_of = |dialect| {
-        counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
-    };
+    let mut counters: BTreeMap<_, _> = hub.counters_by_dialect().into_iter().collect();
+    let connections = counters.values().map(|counts| counts.connections).sum();
+    let (control_clients, mut room_counts) = hub.broadcast_counts();
     let clients = room_counts.values().sum();
     let mut bytes = 0;
     room_counts.retain(|name, _| {
@@ -145,13 +144,12 @@ fn current_health(state: &HttpState, is_detailed: bool) -> Health {
         bytes <= MAX_LIST_BYTES
     });
     truncated |= bytes > MAX_LIST_BYTES;
-    let rooms_of_broadcast = counters_of(Dialect::Broadcast.name()).rooms;
-    let broadcast = BroadcastHealth { rooms: rooms_of_broadcast, clients, control_clients, room_counts, details };
-    let rooms_of = |dialect: Dialect| {
-        let DialectCounters { rooms, connections: clients, .. } = counters_of(dialect.name());
-        RoomHealth { rooms, clients }
-    };
-    let webrtc = counters_of(Dialect::WebRtc.name());
+    let mut take = |name| counters.remove(name).unwrap_or_default();
+    let counts = RoomHealth { rooms: take(Dialect::Broadcast.name()).rooms, clients };
+    let broadcast = BroadcastHealth { counts, control_clients, room_counts, details };
+    let (webrtc, undecided) = (take(Dialect::WebRtc.name()), take(UNDECIDED).connections);
+    let others = counters.into_iter();
+    let others = others.map(|(name, counts)| (name, RoomHealth { rooms: counts.rooms, clients: counts.connections }));
     Health {
         status: "ok",
         uptime: clock::monotonic_now().duration_since(state.started).as_millis() as f64 / 1e3,
@@ -160,34 +158,30 @@ fn current_health(state: &HttpState, is_detailed: bool) -> Health {
         connections: webrtc.connections,
         room_details: rooms,
         truncated,
-        clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
+        clients: connections,
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
         dialects: DialectHealth {
-            jamjam: rooms_of(Dialect::Jamjam),
+            others: others.collect(),
             broadcast,
-            bbx: rooms_of(Dialect::ControlSurface),
             webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
-            undecided: counters_of(UNDECIDED).connections,
+            undecided,
         },
     }
 }
 
-/// The server is stopping.
-#[derive(Serialize, ToSchema)]
-struct ShutdownResponse {
-    stopping: bool,
-}
-
 /// Stop the server
 #[utoipa::path(
-    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])),
-    responses((status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse)),
+    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations",
+    responses((
+        status = 202, description = "The server closes all connections within 5 s and stops", body = Object,
+        example = json!({"stopping": true}),
+    )),
 )]
 pub(super) async fn shut_down(State(state): SharedState, Extension(client): Client) -> Response {
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
     state.stop.request(StopSignal::Terminate);
-    let response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
+    let response = body::json_response(StatusCode::ACCEPTED, &json!({"stopping": true}));
     ([(header::CONNECTION, "close")], response).into_response()
 }
 

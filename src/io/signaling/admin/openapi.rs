@@ -2,35 +2,29 @@
 //!
 //! Each operation is documented next to its handler. This file adds what all operations share: the login and the error schema.
 
-use std::sync::LazyLock;
+use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::response::Response;
 use utoipa::OpenApi as _;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr};
+use utoipa_axum::router::OpenApiRouter;
 
-use crate::io::http;
-use crate::io::http::body::{ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, signaling_url};
-use crate::io::signaling::broadcast_http;
+use crate::io::http::body::{ErrorBody, page_response};
+use crate::io::signaling::admin::routes;
+use crate::io::signaling::http_state::{HttpState, SharedState};
 
 /// `OpenAPI` document
 #[utoipa::path(
-    get, path = "/openapi.json", operation_id = "openapi", tag = "documentation", security(("login" = [])),
+    get, path = "/openapi.json", operation_id = "openapi", tag = "documentation",
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
-pub(super) async fn openapi_json() -> Response {
-    page_response("application/json", DOCUMENT.clone())
+pub(super) async fn openapi_json(State(state): SharedState) -> Response {
+    page_response("application/json", state.openapi.get_or_init(|| document(&state)).clone())
 }
-
-/// The document, as JSON. It describes the operations of all dialects.
-pub(super) static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-    let mut document = ApiDocument::openapi();
-    add_shared_parts(&mut document);
-    // Strings, numbers and lists always serialize.
-    document.to_json().unwrap_or_default().into()
-});
 
 /// Name of the security scheme for the operator's login.
 const LOGIN_SCHEME: &str = "login";
@@ -38,40 +32,14 @@ const LOGIN_SCHEME: &str = "login";
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "jamjam-dev signaling-server", description = include_str!("openapi.md")),
-    paths(
-        health::health,
-        health::rooms,
-        http::serve_healthz,
-        http::metrics::serve_metrics,
-        signaling_url::signaling_server,
-        broadcast_http::issue_token,
-        broadcast_http::post_content,
-        broadcast_http::post_typed,
-        broadcast_http::room_route,
-        control_surface_api::list_rooms,
-        control_surface_api::create_room,
-        control_surface_api::close_room,
-        control_surface_api::set_param,
-        control_surface_api::declare_range,
-        control_surface_api::broadcast_visualization,
-        control_surface_api::event_stream,
-        health::shut_down,
-        console::console_state,
-        console::disconnect,
-        console::close_room,
-        console::links,
-        console::change_links,
-        examples::example_qr,
-        openapi_json,
-        asyncapi::asyncapi_json,
-    ),
-    components(schemas(ErrorBody, TooManyRequestsBody)),
+    components(schemas(ErrorBody)),
 )]
 struct ApiDocument;
 
-/// Adds what several operations share: the security schemes, and the responses to bodies that are not JSON, to requests without the login,
-/// and the schema of all errors.
-fn add_shared_parts(document: &mut OpenApi) {
+/// The document, as JSON. It describes the routes of the server's dialects, and what several of them share: the security schemes, and the
+/// responses to bodies that are not JSON, to requests without the login, and the schema of all errors.
+fn document(state: &Arc<HttpState>) -> Bytes {
+    let mut document = ApiDocument::openapi();
     let components = document.components.get_or_insert_default();
     for (name, scheme) in
         [(LOGIN_SCHEME, HttpAuthScheme::Basic), ("room", HttpAuthScheme::Bearer), ("issuer", HttpAuthScheme::Bearer)]
@@ -79,9 +47,11 @@ fn add_shared_parts(document: &mut OpenApi) {
         components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
     }
     let login = SecurityRequirement::new(LOGIN_SCHEME, [""; 0]);
-    let operations = document.paths.paths.values_mut();
-    let operations = operations.flat_map(|PathItem { get, put, post, delete, .. }| [get, put, post, delete]);
-    for operation in operations.flatten() {
+    let [open, mut protected] = routes(state).map(OpenApiRouter::into_openapi);
+    operations(&mut protected).for_each(|operation| operation.security = Some(vec![login.clone()]));
+    document.merge(open);
+    document.merge(protected);
+    for operation in operations(&mut document) {
         let needs_login = operation.security.iter().flatten().any(|needed| *needed == login);
         let has_body = operation.request_body.is_some();
         let responses = &mut operation.responses.responses;
@@ -101,10 +71,19 @@ fn add_shared_parts(document: &mut OpenApi) {
         for (status, response) in responses {
             let RefOr::T(response) = response else { continue };
             if status.starts_with(['4', '5']) && response.content.is_empty() {
-                let schema = if status == "429" { "TooManyRequestsBody" } else { "ErrorBody" };
-                let content = Content::new(Some(Ref::from_schema_name(schema)));
+                let content = Content::new(Some(Ref::from_schema_name("ErrorBody")));
                 response.content.insert("application/json".to_owned(), content.into());
             }
         }
     }
+    // OpenAPI has no wildcards in paths.
+    let paths = std::mem::take(&mut document.paths.paths).into_iter();
+    document.paths.paths = paths.map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    // Strings, numbers and lists always serialize.
+    document.to_json().unwrap_or_default().into()
+}
+
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
+    let items = document.paths.paths.values_mut();
+    items.flat_map(|PathItem { get, put, post, delete, .. }| [get, put, post, delete]).flatten()
 }

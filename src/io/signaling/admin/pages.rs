@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
@@ -49,9 +49,9 @@ pub(super) const PAGES: [(&str, &str, bool, &str); 23] = [
 ];
 
 /// The routes of the pages that need the login, or of the others.
-pub(super) fn routes(with_login: bool) -> Router<Arc<HttpState>> {
+pub(super) fn routes(with_login: bool) -> OpenApiRouter<Arc<HttpState>> {
     let pages = PAGES.into_iter().filter(|(_, _, needs_login, _)| *needs_login == with_login);
-    pages.fold(Router::new(), |router, (path, kind, _, content)| {
+    pages.fold(OpenApiRouter::new(), |router, (path, kind, _, content)| {
         router.route(path, get(async move || page_response(kind, content)))
     })
 }
