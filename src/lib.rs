@@ -75,8 +75,9 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, direction, echo, impairment, link, lock, log_throttle, media_relay, memory_budget,
-    node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, stats, time, units, wire,
+    address, audio, close_code, direction, echo, impairment, impairment_patch, link, lock, log_throttle, media_relay,
+    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, stats, time, units,
+    wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, document, machine, report, run_record, verdict};
 pub use jamjam_moqt as moqt;

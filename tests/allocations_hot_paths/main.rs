@@ -17,6 +17,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_dev::impairment::Impairment;
+use jamjam_dev::impairment_patch::ImpairmentPatch;
 use jamjam_dev::io::recorder::{self, AudioSinks, Recording};
 use jamjam_dev::media_relay::{MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_dev::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
@@ -130,9 +131,9 @@ fn relayed_batches() -> usize {
 
 /// Two members of a room play to each other.
 fn relayed_media() -> usize {
-    let config =
-        MediaRelayConfig { impairment: impairment(), ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
-    let rooms = MediaRooms::new(config, Some(Box::new(|_| {})), |_| Err(String::new()));
+    let impairment = ImpairmentPatch::from_words("delay 20ms jitter 5ms loss 10%").expect("options");
+    let config = MediaRelayConfig { impairment, seed: 7, ports: vec![40_000, 40_001], ..MediaRelayConfig::default() };
+    let rooms = MediaRooms::new(config, Some(Box::new(|_| {})));
     let members = ["Aki", "Ben"].map(|name| {
         rooms.join(1, [name, name].map(str::to_owned), ([127, 0, 0, 1].into(), [127, 0, 0, 1].into()), None)
     });

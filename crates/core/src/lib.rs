@@ -9,6 +9,7 @@ mod datagram_store;
 pub mod direction;
 pub mod echo;
 pub mod impairment;
+pub mod impairment_patch;
 pub mod link;
 pub mod lock;
 pub mod log_throttle;

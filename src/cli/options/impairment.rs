@@ -1,42 +1,31 @@
 //! Impairment options of echo servers and relays, and the outcome log. The options are printed as a user would type
 //! them, so that a random run can be repeated.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use clap::Arg;
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Arg, Command};
 
 use crate::cli::file_arguments::{InputFile, OutputFile, output_file_parser};
 use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::cli::replay::read_record;
-use crate::cli::values::parse_millis;
-use crate::impairment::{
-    BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, Outages, SequenceSet,
-};
+use crate::impairment::{BandwidthLimit, Impairment, Outages, SequenceSet};
+use crate::impairment_patch::{ImpairmentPatch, Loss, Milliseconds, NETWORKS, Ratio, Reorder};
 use crate::io::os;
 use crate::io::outcome_log::{self, OutcomeLog};
 use crate::outcome::{ObservedImpairment, OutcomeObserver};
 use crate::recorded_path::RecordedPath;
 use crate::stats::Counter;
 use crate::time::display_seconds;
-use crate::units::{InvalidValue, parse_bit_rate, parse_ratio};
+use crate::units::InvalidValue;
 
 pub(crate) const HEADING: &str = "Impairment (of the replies of an echo server, and of relayed datagrams)";
-
-/// The values of `--network`, the options for which each stands, and its delay. `docs/tasks/client.md` names the sources.
-const NETWORKS: [(&str, &str, Duration); 7] = [
-    ("lan", "--jitter 1ms", Duration::ZERO),
-    ("dsl", "--jitter 20ms", Duration::from_millis(20)),
-    ("wifi", "--loss 0.5%,50% --jitter 4ms --bandwidth 100mbit,16ms", Duration::from_millis(3)),
-    ("wifi-bad", "--loss 2.5%,50% --jitter 20ms --bandwidth 50mbit,16ms", Duration::from_millis(5)),
-    ("lte", "--loss 1%,50% --jitter 30ms --bandwidth 30mbit,27ms", Duration::from_millis(35)),
-    ("5g", "--loss 1% --jitter 11ms", Duration::from_millis(7)),
-    ("satellite", "--loss 1%,33.3% --jitter 60ms --bandwidth 15mbit,273ms", Duration::from_millis(270)),
-];
 
 /// Parser for `--network`. Each network comes with its options for the man page and the documentation.
 fn network_parser() -> PossibleValuesParser {
@@ -48,16 +37,9 @@ pub(crate) fn of_embedded_server(argument: Arg) -> Arg {
     argument.hide_short_help(true).requires("embedded").conflicts_with("room")
 }
 
-/// A value and its text, without spaces.
-#[derive(Clone)]
-struct Typed<T> {
-    value: T,
-    text: String,
-}
-
-/// Parses values whose text is kept.
-fn typed<T, E>(parse: impl Fn(&str) -> Result<T, E> + Clone) -> impl Fn(&str) -> Result<Typed<T>, E> + Clone {
-    move |text| Ok(Typed { value: parse(text)?, text: text.split_whitespace().collect() })
+/// Checks the value of an option. Returns its text, without spaces.
+fn text<T: FromStr<Err = InvalidValue>>(text: &str) -> Result<String, InvalidValue> {
+    text.parse::<T>().map(|_| text.split_whitespace().collect())
 }
 
 /// Impairment of replies, or of relayed datagrams.
@@ -73,19 +55,19 @@ pub(crate) struct ImpairmentArgs {
     ///
     /// The second percentage selects the Gilbert model: the first one is the probability that a burst starts at a packet, and the second one
     /// that the burst ends at a packet.
-    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = typed(parse_loss), help_heading = HEADING)]
-    loss: Option<Typed<LossArg>>,
+    #[arg(long, value_name = "PERCENT[,PERCENT]", value_parser = text::<Loss>, help_heading = HEADING)]
+    loss: Option<String>,
 
     /// Drop AUDIO packets by sequence number, such as 10,20-25
-    #[arg(long, hide_short_help = true, value_name = "LIST", value_parser = typed(str::parse::<SequenceSet>), help_heading = HEADING)]
-    drop_packets: Option<Typed<SequenceSet>>,
+    #[arg(long, hide_short_help = true, value_name = "LIST", value_parser = text::<SequenceSet>, help_heading = HEADING)]
+    drop_packets: Option<String>,
 
     /// Drop everything for a time, such as 5s@30s or 5s@60s/60s
     ///
     /// LENGTH@START counts from the first AUDIO, in a relay from the first datagram, and repeats after each PERIOD. Several are separated by
     /// commas. What has arrived before still leaves.
-    #[arg(long, hide_short_help = true, value_name = "LENGTH@START[/PERIOD]", value_parser = typed(str::parse::<Outages>), help_heading = HEADING)]
-    outage: Option<Typed<Outages>>,
+    #[arg(long, hide_short_help = true, value_name = "LENGTH@START[/PERIOD]", value_parser = text::<Outages>, help_heading = HEADING)]
+    outage: Option<String>,
 
     /// Drop and delay like a run recorded by --record-run
     ///
@@ -95,24 +77,24 @@ pub(crate) struct ImpairmentArgs {
     like: Option<InputFile>,
 
     /// Delay packets by up to this time, in order
-    #[arg(long, value_name = "DURATION", value_parser = typed(parse_millis), help_heading = HEADING)]
-    jitter: Option<Typed<Duration>>,
+    #[arg(long, value_name = "DURATION", value_parser = text::<Milliseconds>, help_heading = HEADING)]
+    jitter: Option<String>,
 
     /// Hold back packets so that later ones overtake them
     ///
     /// Packets are held back by 10ms, or by DURATION if given, and then until a later one has left, at most 1s or DURATION.
-    #[arg(long, hide_short_help = true, value_name = "PERCENT[,DURATION]", value_parser = typed(parse_reorder), help_heading = HEADING)]
-    reorder: Option<Typed<(f64, Duration)>>,
+    #[arg(long, hide_short_help = true, value_name = "PERCENT[,DURATION]", value_parser = text::<Reorder>, help_heading = HEADING)]
+    reorder: Option<String>,
 
     /// Send this share of the packets twice, at random
-    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = typed(parse_ratio), help_heading = HEADING)]
-    duplicate: Option<Typed<f64>>,
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = text::<Ratio>, help_heading = HEADING)]
+    duplicate: Option<String>,
 
     /// Limit the bit rate, such as 2Mbit
     ///
     /// Excess packets wait in a queue for up to 250ms, or up to DURATION if given. Packets that would wait longer are dropped.
-    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = typed(parse_bandwidth), help_heading = HEADING)]
-    bandwidth: Option<Typed<BandwidthLimit>>,
+    #[arg(long, value_name = "BITRATE[,DURATION]", value_parser = text::<BandwidthLimit>, help_heading = HEADING)]
+    bandwidth: Option<String>,
 
     /// Seed; the same seed repeats the impairment [default: random, printed]
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING)]
@@ -130,44 +112,28 @@ pub(crate) struct PathArgs {
     pub(crate) impairment: ImpairmentArgs,
 
     /// Delay every datagram by this time, one way
-    #[arg(long, value_name = "DURATION", value_parser = parse_millis, help_heading = HEADING)]
-    delay: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = text::<Milliseconds>, help_heading = HEADING)]
+    delay: Option<String>,
 }
 
 impl PathArgs {
+    /// The options without seed and recorded path.
+    pub(crate) fn patch(&self) -> Result<ImpairmentPatch, Failure> {
+        self.impairment.patch(self.delay.as_deref())
+    }
+
     /// The impairment that these options describe.
     pub(crate) fn impairment(&self) -> Result<Impairment, Failure> {
-        let delay = self.delay.unwrap_or(self.impairment.with_network().1);
-        Ok(Impairment { delay, ..self.impairment.impairment()? })
+        self.impairment.with_record(self.patch()?.impairment())
     }
 
     /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
     /// are those of `base`, which [`PathArgs::impairment`] has returned.
     pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
-        // As `--loss=1%` on the command line.
-        let words = words.replace('=', " ");
-        let usage_error = |reason: &str| Failure::usage(format_args!("`{words}`: {reason}"));
-        let mut keys = words.split_whitespace().step_by(2);
-        if let Some(key) = keys.find(|key| ["seed", "outcome-log", "like"].contains(key)) {
-            return Err(usage_error(&format!("{key} applies to both directions; give --{key}")));
-        }
-        let line = words.split_whitespace().enumerate();
-        let line = line.map(|(index, word)| if index % 2 == 0 { format!("--{word}") } else { word.to_owned() });
-        let mut updated = updated(self, line).map_err(|error| {
-            let text = error.to_string();
-            usage_error(text.lines().next().unwrap_or_default().trim_start_matches("error: "))
-        })?;
-        updated.impairment.like = None;
-        Ok(Impairment { seed: base.seed, recorded: base.recorded.clone(), ..updated.impairment()? })
+        let words = ImpairmentPatch::from_words(words).map_err(Failure::usage)?;
+        let Impairment { seed, recorded, .. } = base.clone();
+        Ok(Impairment { seed, recorded, ..words.over(self.patch()?).impairment() })
     }
-}
-
-/// These options, replaced by those of a command line.
-fn updated<A: clap::Args + Clone>(args: &A, line: impl IntoIterator<Item = String>) -> Result<A, clap::Error> {
-    let command = A::augment_args_for_update(Command::new("options").no_binary_name(true).disable_help_flag(true));
-    let mut updated = args.clone();
-    updated.update_from_arg_matches(&command.try_get_matches_from(line)?)?;
-    Ok(updated)
 }
 
 /// What receives the outcomes, and the log that it writes.
@@ -235,52 +201,48 @@ impl ImpairmentArgs {
 
     /// The impairment that these options describe, without the delay of the network.
     fn impairment(&self) -> Result<Impairment, Failure> {
-        let (given, _) = self.with_network();
-        let (loss, burst_loss) = given.loss.map(|loss| loss.value).unwrap_or_default();
+        self.with_record(Impairment { delay: Duration::ZERO, ..self.patch(None)?.impairment() })
+    }
+
+    /// This impairment with a seed and the recorded path.
+    fn with_record(&self, impairment: Impairment) -> Result<Impairment, Failure> {
         let [random] = os::random_u64s();
         // A random seed is short enough to type.
         let seed = self.seed.unwrap_or(random % 1_000_000_000);
-        Ok(Impairment {
-            loss,
-            burst_loss,
-            dropped_sequences: given.drop_packets.map(|list| list.value).unwrap_or_default(),
-            outages: given.outage.map(|outages| outages.value).unwrap_or_default(),
-            jitter: given.jitter.map(|jitter| jitter.value).unwrap_or_default(),
-            reorder: given.reorder.map(|reorder| reorder.value).filter(|(ratio, _)| *ratio > 0.0),
-            duplicate: given.duplicate.map(|ratio| ratio.value).unwrap_or_default(),
-            bandwidth: given.bandwidth.map(|limit| limit.value),
-            recorded: given.like.as_deref().map(|file| read_path(file, seed)).transpose()?,
-            seed,
-            ..Impairment::default()
-        })
+        let recorded = self.like.as_deref().map(|file| read_path(file, seed)).transpose()?;
+        Ok(Impairment { seed, recorded, ..impairment })
     }
 
-    /// The options with those of the network that are not given, and the delay of the network.
-    fn with_network(&self) -> (Self, Duration) {
-        let network = NETWORKS.iter().find(|(network, ..)| Some(*network) == self.network.as_deref());
-        let Some((_, options, delay)) = network else { return (self.clone(), Duration::ZERO) };
-        let network = updated(&Self::default(), options.split(' ').map(str::to_owned)).expect("valid options");
-        let Self { loss, jitter, bandwidth, .. } = self.clone();
-        let (loss, jitter) = (loss.or(network.loss), jitter.or(network.jitter));
-        (Self { loss, jitter, bandwidth: bandwidth.or(network.bandwidth), ..self.clone() }, *delay)
+    /// The given options with a value of [`ImpairmentPatch`].
+    fn given(&self) -> [(&'static str, Option<&str>); 8] {
+        [
+            ("network", self.network.as_deref()),
+            ("loss", self.loss.as_deref()),
+            ("drop-packets", self.drop_packets.as_deref()),
+            ("outage", self.outage.as_deref()),
+            ("jitter", self.jitter.as_deref()),
+            ("reorder", self.reorder.as_deref()),
+            ("duplicate", self.duplicate.as_deref()),
+            ("bandwidth", self.bandwidth.as_deref()),
+        ]
     }
 
-    /// The options as a user would type them on a command line.
+    fn patch(&self, delay: Option<&str>) -> Result<ImpairmentPatch, Failure> {
+        let given = self.given().into_iter().chain([("delay", delay)]);
+        let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+        ImpairmentPatch::new(given).map_err(Failure::usage)
+    }
+
+    /// The options as a user would type them on a command line, with those of the network.
     fn as_options(&self, seed: u64) -> String {
-        let (given, _) = self.with_network();
-        let like = given.like.as_deref().and_then(Path::file_name);
-        let all = [
-            ("loss", given.loss.map(|loss| loss.text)),
-            ("drop-packets", given.drop_packets.map(|list| list.text)),
-            ("outage", given.outage.map(|outages| outages.text)),
-            ("like", like.map(|file| file.display().to_string())),
-            ("jitter", given.jitter.map(|jitter| jitter.text)),
-            ("reorder", given.reorder.map(|reorder| reorder.text)),
-            ("duplicate", given.duplicate.map(|ratio| ratio.text)),
-            ("bandwidth", given.bandwidth.map(|limit| limit.text)),
-            ("seed", Some(seed.to_string())),
-        ];
-        all.into_iter().filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
+        let ([(_, network), given @ ..], seed) = (self.given(), seed.to_string());
+        let network = NETWORKS.iter().find(|(name, ..)| Some(*name) == network).map_or("", |(_, words, _)| words);
+        let of_network =
+            |name: &str| network.split(' ').skip_while(|word| word.strip_prefix("--") != Some(name)).nth(1);
+        let given = given.into_iter().map(|(name, value)| (name, value.or_else(|| of_network(name))));
+        let like = self.like.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        let all = given.chain([("like", like), ("seed", Some(&*seed))]);
+        all.filter_map(|(name, value)| Some(format!("--{name} {}", value?))).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -311,40 +273,10 @@ impl OutcomeLogFile {
     }
 }
 
-/// The ratio of random loss, and the model of loss in bursts.
-type LossArg = (f64, Option<GilbertModel>);
-
-fn parse_loss(text: &str) -> anyhow::Result<LossArg> {
-    Ok(match text.split_once(',') {
-        Some((start, end)) => (0.0, Some(GilbertModel::new(parse_ratio(start)?, parse_ratio(end)?)?)),
-        None => (parse_ratio(text)?, None),
-    })
-}
-
-/// Parses the ratio of reordered replies, and the time for which they are held back.
-fn parse_reorder(text: &str) -> anyhow::Result<(f64, Duration)> {
-    let (ratio, delay) = split_duration(text, DEFAULT_REORDER_DELAY)?;
-    ensure!(!delay.is_zero(), "a duration of 0 reorders nothing; give a duration such as 10ms");
-    Ok((parse_ratio(ratio)?, delay))
-}
-
-/// Parses a bit rate and the maximum queue delay.
-fn parse_bandwidth(text: &str) -> anyhow::Result<BandwidthLimit> {
-    let (rate, max_queue_delay) = split_duration(text, DEFAULT_MAX_QUEUE_DELAY)?;
-    let bits_per_second = parse_bit_rate(rate)?;
-    ensure!(bits_per_second > 0, "0 would block all replies; give a bit rate such as 2Mbit");
-    Ok(BandwidthLimit { bits_per_second, max_queue_delay })
-}
-
-/// Splits `VALUE` or `VALUE,TIME`.
-fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), InvalidValue> {
-    let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
-    Ok((value, parse_millis(time)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::impairment::GilbertModel;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -441,18 +373,19 @@ mod tests {
             Ok(Impairment { delay, ..impairment("--network dsl --seed 7") })
         );
         assert_eq!(with("--network wifi --loss 3% --seed 7", "network lan").map(|up| up.loss), Ok(0.03));
+        let fields = "expected one of `network`, `loss`, `drop-packets`, `outage`, `delay`, `jitter`, `reorder`, `duplicate`, `bandwidth`";
+        let form = "give names without dashes and their values, such as \"loss 1% delay 30ms\"";
         for (words, reason) in [
-            ("seed 8", "`seed 8`: seed applies to both directions; give --seed"),
-            ("loss 1% like a.jsonl", "`loss 1% like a.jsonl`: like applies to both directions; give --like"),
-            ("los 1%", "`los 1%`: unexpected argument '--los' found"),
-            ("help", "`help`: unexpected argument '--help' found"),
-            (
-                "outage 5s",
-                "`outage 5s`: invalid value '5s' for '--outage <LENGTH@START[/PERIOD]>': `5s` is not LENGTH@START \
-                           or LENGTH@START/PERIOD with units and a LENGTH from 1ms to below PERIOD, such as 5s@30s or 5s@60s/60s",
-            ),
+            ("seed 8", format!("`seed 8`: unknown field `seed`, {fields}")),
+            ("loss 1% like a.jsonl", format!("`loss 1% like a.jsonl`: unknown field `like`, {fields}")),
+            ("help", format!("`help`: {form}")),
+            ("loss=1%", format!("`loss=1%`: {form}")),
+            ("--loss 1%", format!("`--loss 1%`: {form}")),
+            ("loss 1% delay", format!("`loss 1% delay`: {form}")),
+            ("loss 1% loss 2%", "`loss 1% loss 2%`: loss is given twice".to_owned()),
+            ("jitter 1x", "`jitter 1x`: unknown unit `x`; expected ns, us, ms, s, m or h".to_owned()),
         ] {
-            assert_eq!(with("--seed 1", words), Err((2, reason.to_owned())));
+            assert_eq!(with("--seed 1", words), Err((2, reason)));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::cli::echo_server::BitRateArgs;
 use crate::cli::options::impairment::{self, OutcomeLogFile, PathArgs};
 use crate::cli::output::{Failure, ensure_usage};
 use crate::cli::values::parse_seconds;
+use crate::impairment::Impairment;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, BindError, DEFAULT_SPIN_PERCENT, DriverOptions, NodeThread};
 use crate::io::{reachable, resolve};
@@ -86,8 +87,7 @@ impl MediaRelayArgs {
         if !self.relay_media {
             return Ok(None);
         }
-        let impairment = self.path.impairment()?;
-        let seed = impairment.seed;
+        let (impairment, Impairment { seed, recorded, .. }) = (self.path.patch()?, self.path.impairment()?);
         let Some(ip) = ipv4(server).or(server.is_loopback().then_some(Ipv4Addr::LOCALHOST)) else {
             return Err(Failure::usage("--relay-media relays over IPv4 only; give an IPv4 address as --host"));
         };
@@ -100,11 +100,10 @@ impl MediaRelayArgs {
         let (observer, outcome_log) = self.path.impairment.open_outcome_log("from,to,direction")?;
         let (first, last) = ports.iter().fold((u16::MAX, 0), |(first, last), port| (first.min(*port), last.max(*port)));
         let port_range = format!("{first}-{last}");
-        info!(target: "relay", host = %ip, ports = port_range, seed = impairment.seed, "relaying media");
-        let (path, server) = (self.path.clone(), impairment.clone());
-        let parse = move |words: &str| path.with(&server, words).map_err(|failure| failure.error.to_string());
-        let config = MediaRelayConfig { impairment, ports, announced_ip, own_ips: reachable::own_ips(), limits };
-        let rooms = MediaRooms::new(config, Some(observer), parse);
+        info!(target: "relay", host = %ip, ports = port_range, seed, "relaying media");
+        let own_ips = reachable::own_ips();
+        let config = MediaRelayConfig { impairment, seed, recorded, ports, announced_ip, own_ips, limits };
+        let rooms = MediaRooms::new(config, Some(observer));
         let options = DriverOptions::server(DEFAULT_SPIN_PERCENT, Backend::Native);
         let mut node = MediaRelay::new(rooms.clone());
         node.observer = check.map(|check| -> MediaObserver {

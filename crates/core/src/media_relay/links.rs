@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::impairment::Impairment;
-
-/// Parses options without dashes ("loss 1%,40% delay 10ms"), which replace those of the server. Otherwise returns the reason.
-pub(super) type ParseImpairment = dyn Fn(&str) -> Result<Impairment, String> + Send;
+use crate::impairment_patch::ImpairmentPatch;
+use crate::units::InvalidValue;
 
 /// Values for the paths between some members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,9 +16,16 @@ pub struct Link {
     /// The receivers.
     #[serde(default = "everybody")]
     pub to: String,
-    /// By impairment options without dashes: values as on the command line, or null for that of the server.
+    /// The members of an [`ImpairmentPatch`], as they were given.
     #[serde(flatten)]
     pub values: BTreeMap<String, Value>,
+}
+
+impl Link {
+    /// The options over those of the server.
+    pub(super) fn patch(&self) -> Result<ImpairmentPatch, InvalidValue> {
+        ImpairmentPatch::new(self.values.clone())
+    }
 }
 
 fn everybody() -> String {
@@ -40,14 +45,6 @@ pub(super) fn add(links: &mut Vec<Link>, link: Link) {
         keys.extend(link.values.keys().cloned());
     }
     links.retain(|link| !link.values.is_empty());
-}
-
-/// The values of these changes as words. Later changes win.
-pub(super) fn words<'a>(links: impl Iterator<Item = &'a Link>) -> String {
-    let latest: BTreeMap<_, _> = links.flat_map(|link| &link.values).collect();
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let words = latest.into_iter().filter(|(_, value)| !value.is_null());
-    words.map(|(key, value)| format!("{key} {}", text(value))).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether an id, a name or `*` means the member with this id and name.
@@ -85,7 +82,10 @@ mod tests {
             let names = |name: &str| [name.to_lowercase(), name.to_owned()];
             let links = links(entries);
             let is_of = |link: &&Link| is_meant(&link.from, &names("Aki")) && is_meant(&link.to, &names("Ben"));
-            assert_eq!(words(links.iter().filter(is_of)), expected, "{entries:?}");
+            let patches = links.iter().filter(is_of).map(|link| link.patch().expect("valid options"));
+            let changes = patches.reduce(|earlier, later| later.after(earlier)).unwrap_or_default();
+            let expected = ImpairmentPatch::from_words(expected).expect("valid options");
+            assert_eq!(changes.over(ImpairmentPatch::default()), expected, "{entries:?}");
         }
     }
 

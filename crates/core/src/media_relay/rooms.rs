@@ -10,17 +10,19 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::destination::{MemberAddresses, usable};
-use super::links::{self, Link, ParseImpairment, is_meant};
+use super::links::{self, Link, is_meant};
 use super::node::MediaRoute;
 use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
 use crate::impairment::{Bottleneck, Departure, Impairment, Outages, PacketClass};
+use crate::impairment_patch::ImpairmentPatch;
 use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::node::{DriverWaker, Receive, Transmit};
 use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use crate::recorded_path::RecordedPath;
 use crate::relay::{Exits, Flow};
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
@@ -56,7 +58,11 @@ const MAX_FLOWS: usize = 4_000;
 #[derive(Clone, Debug, Default)]
 pub struct MediaRelayConfig {
     /// The impairment of each flow.
-    pub impairment: Impairment,
+    pub impairment: ImpairmentPatch,
+    /// Its seed.
+    pub seed: u64,
+    /// A recorded run, whose loss and delay are added.
+    pub recorded: Option<Arc<RecordedPath>>,
     /// The ports of the sockets.
     pub ports: Vec<u16>,
     /// The address of the sockets for all members; `None`: for each member, the address at which its connection to the server arrived.
@@ -261,7 +267,9 @@ impl Pairs {
             Entry::Vacant(flow) => {
                 // Of the losses of a recorded run, each belongs to one of the ways.
                 let direction = if way.from < way.to { Direction::Up } else { Direction::Down };
-                let impairment = Impairment { direction: Some(direction), ..self.config.impairment.clone() };
+                let MediaRelayConfig { impairment, seed, recorded, .. } = &self.config;
+                let (seed, recorded, of_way) = (*seed, recorded.clone(), Some(direction));
+                let impairment = Impairment { seed, recorded, direction: of_way, ..impairment.clone().impairment() };
                 let name = format!("{from}>{to}");
                 flow.insert((socket, Flow::new(&impairment, &name), MediaRoute { room, from, to, direction }));
             }
@@ -281,12 +289,19 @@ impl Pairs {
         of(from).filter(has_receiver).count()
     }
 
-    /// What the operator has set for a way, as words.
-    fn words(&self, way: Way) -> String {
+    /// Gives ways the impairment that the operator has set.
+    fn impair_all(&mut self, ways: &[Way]) {
+        let patches: Vec<_> = self.links.iter().map(|link| (link, link.patch().unwrap_or_default())).collect();
         let is_of = |pattern: &str, number: u64| {
             self.members.get(&number).is_some_and(|member| is_meant(pattern, &member.names))
         };
-        links::words(self.links.iter().filter(|link| is_of(&link.from, way.from) && is_of(&link.to, way.to)))
+        let impairment_of = |way: &Way| {
+            let of_way = patches.iter().filter(|(link, _)| is_of(&link.from, way.from) && is_of(&link.to, way.to));
+            let changes = of_way.fold(ImpairmentPatch::default(), |earlier, (_, patch)| patch.clone().after(earlier));
+            (*way, changes.over(self.config.impairment.clone()).impairment())
+        };
+        let impairments: Vec<_> = ways.iter().map(impairment_of).collect();
+        self.defer(move |pairs| impairments.into_iter().for_each(|(way, impairment)| pairs.impair(way, impairment)));
     }
 
     /// Gives a way another impairment. Counts and decisions go on.
@@ -297,8 +312,8 @@ impl Pairs {
             let recovery = self.recoveries.entry(way).or_default();
             recovery.change(self.now, route.direction, outages.clone());
         }
-        let Impairment { direction, seed, .. } = flow.impairer.impairment;
-        flow.impairer.impairment = Impairment { direction, seed, ..impairment };
+        let Impairment { recorded, direction, seed, .. } = flow.impairer.impairment.clone();
+        flow.impairer.impairment = Impairment { recorded, direction, seed, ..impairment };
     }
 
     /// Lets new sockets stand for the members that `pattern` means, an id, a name or `*`.
@@ -492,21 +507,14 @@ impl Exits<Lane> for Pairs {
 #[derive(Clone)]
 pub struct MediaRooms {
     pub(super) pairs: Arc<Mutex<Pairs>>,
-    /// Locked before `pairs`, from the reading of what is parsed until it holds.
-    parse: Arc<Mutex<ParseImpairment>>,
 }
 
 impl MediaRooms {
-    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram. `parse` reads options without
-    /// dashes ("loss 1%,40% delay 10ms"), which replace those of the server, or returns a reason.
-    pub fn new(
-        config: MediaRelayConfig,
-        observer: Option<OutcomeObserver<MediaRoute>>,
-        parse: impl Fn(&str) -> Result<Impairment, String> + Send + Sync + 'static,
-    ) -> Self {
+    /// No rooms. Node and signaling server share the result. `observer` receives the outcome of each datagram.
+    pub fn new(config: MediaRelayConfig, observer: Option<OutcomeObserver<MediaRoute>>) -> Self {
         let (sockets, free) = (config.ports.iter().map(|_| None).collect(), (0..config.ports.len()).collect());
         let pairs = Pairs { config, sockets, free, observer, ..Pairs::default() };
-        Self { pairs: Arc::new(Mutex::new(pairs)), parse: Arc::new(Mutex::new(parse)) }
+        Self { pairs: Arc::new(Mutex::new(pairs)) }
     }
 
     /// A member joins `room`, over a connection from `signaling_ip` to `local_ip`. It replaces `leaving`, which is about to leave. `None` if
@@ -547,8 +555,7 @@ impl MediaRooms {
         let ways: Vec<_> = ways.map(|(from, to)| Way { from, to }).inspect(|way| pairs.open(number, *way)).collect();
         let unmet = std::mem::take(&mut pairs.unmet).into_iter();
         pairs.unmet = unmet.filter(|[from, to]| pairs.meant([from, to]) == 0).collect();
-        drop(locked);
-        self.impair(&ways);
+        pairs.impair_all(&ways);
         Some(MediaMember { rooms: self.clone(), number, is_lost: false })
     }
 
@@ -557,13 +564,8 @@ impl MediaRooms {
     /// Returns the number of present members that are meant as senders to somebody. With `require`, 0 is an error. With `sever`, the senders are
     /// also severed.
     pub fn change(&self, link: Link, [both, renumber, require, sever]: [bool; 4]) -> Result<usize, InvalidValue> {
-        let is_word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '=');
-        if !link.values.iter().all(|(key, value)| is_word(key) && value.as_str().is_none_or(is_word)) {
-            return Err(InvalidValue("each option needs a member of its own, with one word as its value".to_owned()));
-        }
-        let (words, restores) =
-            (links::words([&link].into_iter()), !renumber && !sever && link.values.values().all(Value::is_null));
-        lock(&self.parse)(&words).map_err(InvalidValue)?;
+        link.patch()?;
+        let restores = !renumber && !sever && link.values.values().all(Value::is_null);
         let mut locked = lock(&self.pairs);
         let pairs = &mut *locked;
         let members = pairs.meant([&link.from, &link.to]);
@@ -590,26 +592,8 @@ impl MediaRooms {
             pairs.unmet.insert(names);
         }
         let ways: Vec<Way> = pairs.flows.keys().copied().collect();
-        drop(locked);
-        self.impair(&ways);
+        pairs.impair_all(&ways);
         Ok(members)
-    }
-
-    /// Gives ways the impairment that the operator has set. It is parsed while the media goes on.
-    fn impair(&self, ways: &[Way]) {
-        let parse = lock(&self.parse);
-        let (ways, server): (Vec<(Way, String)>, Impairment) = {
-            let pairs = lock(&self.pairs);
-            (ways.iter().map(|way| (*way, pairs.words(*way))).collect(), pairs.config.impairment.clone())
-        };
-        let mut parsed = HashMap::from([(String::new(), server.clone())]);
-        let parsed_once = |(way, words): (Way, String)| {
-            let new = |words: &String| parse(words).unwrap_or_else(|_| server.clone());
-            (way, parsed.entry(words).or_insert_with_key(new).clone())
-        };
-        let ways: Vec<_> = ways.into_iter().map(parsed_once).collect();
-        lock(&self.pairs)
-            .defer(move |pairs| ways.into_iter().for_each(|(way, impairment)| pairs.impair(way, impairment)));
     }
 
     /// The changed paths, each with the number of members that it means now, as in [`MediaRooms::change`].

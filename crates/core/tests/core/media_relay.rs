@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use jamjam_core::impairment::{BandwidthLimit, Impairment};
+use jamjam_core::impairment_patch::ImpairmentPatch;
 use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRoom, MediaRooms, MediaRoute};
 use jamjam_core::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use jamjam_core::outcome::OutcomeEvent;
 use jamjam_core::time::Time;
-use jamjam_core::units::{InvalidValue, parse_duration, parse_ratio};
+use jamjam_core::units::InvalidValue;
 use jamjam_core::wire::{Header, PacketType};
 use serde_json::{Value, json};
 use test_support::logged::logged;
@@ -51,19 +51,22 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(sockets: u16, impairment: Impairment) -> Self {
-        Self::with_config(sockets, MediaRelayConfig { impairment, ..MediaRelayConfig::default() })
+    fn new(sockets: u16, words: &str) -> Self {
+        Self::with_seed(sockets, words, 0)
+    }
+
+    fn with_seed(sockets: u16, words: &str, seed: u64) -> Self {
+        let impairment = ImpairmentPatch::from_words(words).expect("options");
+        Self::with_config(sockets, MediaRelayConfig { impairment, seed, ..MediaRelayConfig::default() })
     }
 
     fn with_config(sockets: u16, config: MediaRelayConfig) -> Self {
         let ports = (FIRST_PORT..FIRST_PORT + sockets).collect();
         let config = MediaRelayConfig { ports, own_ips: vec![SERVER.into()], ..config };
         let (sender, rows) = mpsc::channel();
-        let server = config.impairment.clone();
-        let parse = move |words: &str| with_words(server.clone(), words);
         let to_row =
             Box::new(move |event: &OutcomeEvent<MediaRoute>| sender.send(event.to_string()).expect("a receiver"));
-        let rooms = MediaRooms::new(config, Some(to_row), parse);
+        let rooms = MediaRooms::new(config, Some(to_row));
         let (node, is_woken) = (MediaRelay::new(rooms.clone()), Arc::<AtomicBool>::default());
         let woken = Arc::clone(&is_woken);
         node.waker().expect("a waker").register(move || woken.store(true, Ordering::Relaxed));
@@ -125,20 +128,6 @@ impl Relay {
     }
 }
 
-/// The impairment with the losses and delays in `words`.
-fn with_words(mut impairment: Impairment, words: &str) -> Result<Impairment, String> {
-    let mut words = words.split(' ');
-    while let Some((key, value)) = words.next().zip(words.next()) {
-        match key {
-            "outage" => impairment.outages = value.parse().map_err(|_| "no outage".to_owned())?,
-            "loss" => impairment.loss = parse_ratio(value).map_err(|error| error.to_string())?,
-            "delay" => impairment.delay = parse_duration(value, "ms").map_err(|error| error.to_string())?,
-            _ => return Err(format!("unexpected {key}")),
-        }
-    }
-    Ok(impairment)
-}
-
 /// The id of a member with this name is the name in lower case.
 fn names(name: &str) -> [String; 2] {
     [name.to_lowercase(), name.to_owned()]
@@ -169,8 +158,8 @@ fn audio(sequence: u32) -> Vec<u8> {
 }
 
 /// A relay, the members Aki and Ben, and the addresses that lead to them.
-fn pair(sockets: u16, impairment: Impairment) -> (Relay, [MediaMember; 2], [SocketAddr; 2]) {
-    let relay = Relay::new(sockets, impairment);
+fn pair(sockets: u16, words: &str) -> (Relay, [MediaMember; 2], [SocketAddr; 2]) {
+    let relay = Relay::new(sockets, words);
     let (aki, ben) = (relay.member("Aki", 1), relay.member("Ben", 2));
     let addresses = [announced(&aki, &ben), announced(&ben, &aki)];
     (relay, [aki, ben], addresses)
@@ -183,7 +172,7 @@ fn announced(member: &MediaMember, recipient: &MediaMember) -> SocketAddr {
 
 #[test]
 fn each_member_reaches_each_other_one_at_a_socket_of_its_own() {
-    let mut relay = Relay::new(8, Impairment::default());
+    let mut relay = Relay::new(8, "");
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     let ways = [(&aki, &ben), (&ben, &aki), (&aki, &cho), (&cho, &aki), (&ben, &cho), (&cho, &ben)];
     let distinct = BTreeSet::from(ways.map(|(member, recipient)| announced(member, recipient)));
@@ -199,7 +188,7 @@ fn each_member_reaches_each_other_one_at_a_socket_of_its_own() {
 
 #[test]
 fn member_without_a_usable_address_has_none_in_the_room() {
-    let (_relay, [aki, ben], _) = pair(8, Impairment::default());
+    let (_relay, [aki, ben], _) = pair(8, "");
     for (published, is_usable) in [("[2001:db8::1]:5000", false), ("203.0.113.9:5000", true), ("0.0.0.0:5000", false)] {
         assert!(ben.publish([published.parse().expect("an address")].into_iter()));
         assert_eq!(ben.address_for(&aki).is_some(), is_usable, "{published}");
@@ -208,7 +197,7 @@ fn member_without_a_usable_address_has_none_in_the_room() {
 
 #[test]
 fn datagrams_of_others_and_of_the_relay_are_dropped_and_counted() {
-    let (mut relay, [_aki, _ben], [_, to]) = pair(8, Impairment::default());
+    let (mut relay, [_aki, _ben], [_, to]) = pair(8, "");
     for source in [address(2, 5_000), address(9, 5_000), address(1, 0), "127.0.0.1:5000".parse().expect("an address")] {
         assert_eq!(relay.forward(0, source, to, &audio(0)), [], "{source}");
     }
@@ -222,7 +211,7 @@ fn datagrams_of_others_and_of_the_relay_are_dropped_and_counted() {
 
 #[test]
 fn latest_source_counts_at_once_and_for_each_socket() {
-    let mut relay = Relay::new(8, Impairment::default());
+    let mut relay = Relay::new(8, "");
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     let to_aki = |relay: &mut Relay, from: &MediaMember, host| {
         relay.forward(0, address(host, 5_000), announced(&aki, from), &audio(0))[0].to.port()
@@ -239,7 +228,7 @@ fn latest_source_counts_at_once_and_for_each_socket() {
 
 #[test]
 fn sockets_stay_while_one_published_address_does() {
-    let (mut relay, [aki, ben], _) = pair(8, Impairment::default());
+    let (mut relay, [aki, ben], _) = pair(8, "");
     let (first, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     let publish = |ports: &[u16]| assert!(aki.publish(ports.iter().map(|port| address(1, *port))));
     publish(&[6_000, 5_000]);
@@ -257,7 +246,7 @@ fn sockets_stay_while_one_published_address_does() {
 
 #[test]
 fn old_sockets_forward_until_idle_and_then_rest() {
-    let (mut relay, [aki, _ben], [to_aki, to_ben]) = pair(2, Impairment::default());
+    let (mut relay, [aki, _ben], [to_aki, to_ben]) = pair(2, "");
     drop(aki);
     // Only Ben sends: both sockets of the pair stay.
     for second in 0..100 {
@@ -278,7 +267,7 @@ fn old_sockets_forward_until_idle_and_then_rest() {
 
 #[test]
 fn nobody_enters_without_sockets_for_all_pairs() {
-    let relay = Relay::new(7, Impairment::default());
+    let relay = Relay::new(7, "");
     let (aki, ben, _cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     assert!(relay.rooms.join(1, names("Dai"), (ip(4), SERVER), None).is_none());
     let before = announced(&aki, &ben);
@@ -301,7 +290,7 @@ fn members_of_a_room_of_ten_can_always_enter_again() {
         (180, 0..10, 0, true),
         (90, 0..10, 0, true),
     ] {
-        let mut relay = Relay::new(sockets, Impairment::default());
+        let mut relay = Relay::new(sockets, "");
         let mut members: Vec<_> = (0..10).map(|host| Some(relay.member(&host.to_string(), host))).collect();
         for round in 1..=6 {
             relay.pass_time((round - 1) * round_s, round * round_s);
@@ -318,7 +307,7 @@ fn members_of_a_room_of_ten_can_always_enter_again() {
 
 #[test]
 fn room_without_free_sockets_takes_its_resting_ones_and_then_the_longest_idle() {
-    let (mut relay, [aki, ben], _) = pair(10, Impairment::default());
+    let (mut relay, [aki, ben], _) = pair(10, "");
     let publish = |member: &MediaMember, port| member.publish([address(1, port)].into_iter());
     let mut old = Vec::new();
     // Eight sockets, one after the other, are no longer announced. The first five rest in the end, and the others have been in use.
@@ -340,7 +329,7 @@ fn room_without_free_sockets_takes_its_resting_ones_and_then_the_longest_idle() 
 
 #[test]
 fn member_that_publishes_addresses_without_end_takes_54_sockets() {
-    let relay = Relay::new(64, Impairment::default());
+    let relay = Relay::new(64, "");
     let (_peer, eve) = (relay.member("Peer", 1), relay.member("Eve", 2));
     (6_000..6_200).for_each(|port| assert!(eve.publish([address(2, port)].into_iter())));
     let join = |host| relay.rooms.join(2, names("Ben"), (ip(host), SERVER), None);
@@ -352,9 +341,7 @@ fn member_that_publishes_addresses_without_end_takes_54_sockets() {
 
 #[test]
 fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
-    let outages = "1s@1s".parse().expect("an outage");
-    let impairment = Impairment { loss: 1.0, delay: Duration::from_millis(30), outages, ..Impairment::default() };
-    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, impairment);
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, "loss 100% delay 30ms outage 1s@1s");
     let is_forwarded = |relay: &mut Relay, at_ms| {
         relay.receive(at_ms, address(2, 5_000), to_aki, &STUN_REQUEST);
         (relay.poll(at_ms + 29).len(), relay.poll(at_ms + 30).len())
@@ -376,8 +363,7 @@ fn outages_begin_with_the_first_audio_of_the_room_and_end_stun_too() {
 #[test]
 fn bandwidth_is_one_queue_for_all_that_a_member_receives() {
     // 28 bytes of headers and 972 bytes take 1 ms.
-    let limit = BandwidthLimit { bits_per_second: 8_000_000, max_queue_delay: Duration::from_millis(2) };
-    let mut relay = Relay::new(8, Impairment { bandwidth: Some(limit), ..Impairment::default() });
+    let mut relay = Relay::new(8, "bandwidth 8Mbit,2ms");
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     let datagram = [audio(0), vec![0; 960]].concat();
     let (from_ben, from_cho) = (announced(&aki, &ben), announced(&aki, &cho));
@@ -396,7 +382,7 @@ fn bandwidth_is_one_queue_for_all_that_a_member_receives() {
 
 /// The sequence numbers that a relay forwards from the last member of this list to the first.
 fn forwarded(seed: u64, sockets: u16, names: &[&str]) -> Vec<u32> {
-    let mut relay = Relay::new(sockets, Impairment { loss: 0.5, seed, ..Impairment::default() });
+    let mut relay = Relay::with_seed(sockets, "loss 50%", seed);
     let members: Vec<MediaMember> =
         names.iter().enumerate().map(|(host, name)| relay.member(name, host as u8 + 1)).collect();
     let to = announced(&members[0], members.last().expect("a member"));
@@ -436,7 +422,7 @@ fn limits_apply_to_other_hosts_only_and_are_no_impairment() {
 
 #[test]
 fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
-    let mut relay = Relay::new(8, Impairment { delay: Duration::from_millis(10), ..Impairment::default() });
+    let mut relay = Relay::new(8, "delay 10ms");
     let (aki, ben) = (relay.member("A,\"ki", 1), relay.member("Ben", 2));
     relay.receive(0, address(1, 5_000), announced(&ben, &aki), &audio(3));
     relay.poll(10);
@@ -450,8 +436,7 @@ fn outcomes_name_both_members_and_what_is_on_its_path_at_the_end() {
 
 #[test]
 fn severed_direction_loses_everything_and_the_other_nothing_until_restored() {
-    let (mut relay, [_aki, _ben], [to_aki, to_ben]) =
-        pair(8, Impairment { loss: 0.5, seed: 7, ..Impairment::default() });
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, "loss 50%");
     let rooms = relay.rooms.clone();
     let mut sent = |host, to, sequences: Range<u32>| {
         let is_sent = |sequence: &u32| !relay.forward(0, address(host, 5_000), to, &audio(*sequence)).is_empty();
@@ -462,14 +447,14 @@ fn severed_direction_loses_everything_and_the_other_nothing_until_restored() {
     assert!((25..75).contains(&sent(2, to_aki, 0..100)));
     change(&rooms, link("Aki", "*", "loss", json!(null))).expect("valid");
     // The decisions about later packets are those that the seed gives without entries.
-    let unchanged = forwarded(7, 2, &["Ben", "Aki"]).into_iter().filter(|sequence| *sequence >= 100);
+    let unchanged = forwarded(0, 2, &["Ben", "Aki"]).into_iter().filter(|sequence| *sequence >= 100);
     assert_eq!(sent(1, to_ben, 100..200), unchanged.count());
     assert_eq!(rooms.links(), []);
 }
 
 #[test]
 fn severed_pair_and_the_outage_of_a_change_are_judged() {
-    let (mut relay, [_aki, _ben], [_, to_ben]) = pair(2, Impairment::default());
+    let (mut relay, [_aki, _ben], [_, to_ben]) = pair(2, "");
     relay.play(0..200, to_ben);
     relay.run_woken(2_300, |rooms| change(rooms, link("*", "*", "loss", json!(100))).expect("valid"));
     relay.run_woken(3_400, |rooms| change(rooms, link("*", "*", "loss", json!(null))).expect("valid"));
@@ -498,7 +483,7 @@ fn judged(results: &BTreeMap<u64, MediaRoom>) -> Vec<Judged> {
 
 #[test]
 fn silence_counts_until_the_node_ran_last() {
-    let (mut relay, [aki, ben], _) = pair(2, Impairment::default());
+    let (mut relay, [aki, ben], _) = pair(2, "");
     assert_eq!(relay.rooms.silence(), None);
     relay.forward(5_000, address(1, 5_000), announced(&ben, &aki), &audio(0));
     relay.poll(6_500);
@@ -507,8 +492,7 @@ fn silence_counts_until_the_node_ran_last() {
 
 #[test]
 fn member_leaves_when_it_does_though_nothing_flows() {
-    let outages = "1s@1s".parse().expect("an outage");
-    let (mut relay, [aki, _ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+    let (mut relay, [aki, _ben], [_, to_ben]) = pair(2, "outage 1s@1s");
     relay.play(0..100, to_ben);
     relay.run_woken(2_700, |_| drop(aki));
     relay.pass_time(3, 6);
@@ -517,7 +501,7 @@ fn member_leaves_when_it_does_though_nothing_flows() {
 
 #[test]
 fn change_by_name_holds_for_later_members_and_by_id_for_one() {
-    let mut relay = Relay::new(8, Impairment::default());
+    let mut relay = Relay::new(8, "");
     let ben = relay.member("Ben", 2);
     for added in [link("Aki", "*", "delay", json!("30ms")), link("ben", "*", "loss", json!("100%"))] {
         change(&relay.rooms, added).expect("valid");
@@ -541,8 +525,8 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
 
 #[test]
 fn invalid_changes_have_no_effect_and_their_number_is_limited() {
-    let relay = Relay::new(8, Impairment::default());
-    let invalid = [("los", "1"), ("loss=7", ""), ("loss=7", "1"), ("loss 1 delay", "1")];
+    let relay = Relay::new(8, "");
+    let invalid = [("los", "1"), ("loss=7", ""), ("loss=7", "1"), ("loss 1 delay", "1"), ("seed", "7"), ("outcome-log=x", "")];
     for (key, value) in ["101%", "", "1 delay"].map(|value| ("loss", value)).into_iter().chain(invalid) {
         let invalid = link("*", "*", key, json!(value));
         assert!(change(&relay.rooms, invalid.clone()).is_err(), "{invalid:?}");
@@ -559,7 +543,7 @@ fn invalid_changes_have_no_effect_and_their_number_is_limited() {
 
 #[test]
 fn change_says_how_many_members_it_means_and_whom_it_never_meant() {
-    let relay = Relay::new(20, Impairment::default());
+    let relay = Relay::new(20, "");
     let lossy = |from: &str, to: &str| link(from, to, "loss", json!(1));
     let require = |from: &str, to: &str| relay.rooms.change(lossy(from, to), [false, false, true, false]);
     assert_eq!(change(&relay.rooms, lossy("Aki", "*")).ok(), Some(0), "nobody is there");
@@ -588,30 +572,8 @@ fn change_says_how_many_members_it_means_and_whom_it_never_meant() {
 }
 
 #[test]
-fn what_several_changes_make_up_is_parsed_while_the_media_goes_on() {
-    let rooms = Arc::<OnceLock<MediaRooms>>::default();
-    let parsing = Arc::clone(&rooms);
-    // Another thread needs the lock while something is parsed.
-    let parse = move |words: &str| {
-        let (rooms, (sender, receiver)) = (parsing.get().cloned(), mpsc::channel());
-        std::thread::spawn(move || sender.send(rooms.map(|rooms| rooms.silence())));
-        receiver.recv_timeout(Duration::from_secs(60)).map_err(|_| "locked".to_owned())?;
-        with_words(Impairment::default(), words)
-    };
-    let ports = (FIRST_PORT..FIRST_PORT + 8).collect();
-    let created = MediaRooms::new(MediaRelayConfig { ports, ..MediaRelayConfig::default() }, None, parse);
-    assert!(rooms.set(created.clone()).is_ok());
-    let join = |name| created.join(1, names(name), (ip(1), SERVER), None).expect("sockets");
-    let _aki = join("Aki");
-    change(&created, link("Aki", "*", "loss", json!(1))).expect("valid");
-    change(&created, link("*", "Ben", "delay", json!(2))).expect("valid");
-    let _ben = join("Ben");
-    change(&created, link("Aki", "Ben", "loss", json!(3))).expect("valid");
-}
-
-#[test]
 fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_forward_nothing() {
-    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, Impairment::default());
+    let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(8, "");
     assert_eq!(relay.forward(0, address(2, 6_000), to_aki, &audio(0))[0].to, address(1, 5_000));
     assert!(relay.rooms.change(link("Zoe", "*", "loss", json!(100)), [true, true, false, false]).is_err());
     assert_eq!(relay.rooms.links(), [], "nothing has changed");
@@ -635,7 +597,7 @@ fn renumbered_member_sends_from_new_sockets_that_lead_to_it_and_the_old_ones_for
 
 #[test]
 fn renumbered_pair_recovers_by_audio_through_the_new_port() {
-    let (mut relay, [aki, ben], _) = pair(4, Impairment { delay: Duration::from_millis(100), ..Impairment::default() });
+    let (mut relay, [aki, ben], _) = pair(4, "delay 100ms");
     let (mut to_aki, to_ben) = (announced(&aki, &ben), announced(&ben, &aki));
     for turn in 0..600 {
         if turn == 200 {
@@ -655,7 +617,7 @@ fn renumbered_pair_recovers_by_audio_through_the_new_port() {
 
 #[test]
 fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
-    let mut relay = Relay::new(8, Impairment::default());
+    let mut relay = Relay::new(8, "");
     let (aki, ben, cho) = (relay.member("Aki", 1), relay.member("Ben", 2), relay.member("Cho", 3));
     relay.poll(0);
     assert!(cho.publish([address(3, 5_001)].into_iter()), "not its first address");
@@ -686,7 +648,7 @@ fn results_have_each_flow_and_the_time_until_all_attempted_ones_have_audio() {
 #[test]
 fn silent_member_keeps_a_room_complete_and_an_attempted_flow_does_not() {
     for (is_attempted, expected) in [(false, Some(Duration::ZERO)), (true, None)] {
-        let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(6, Impairment::default());
+        let (mut relay, [_aki, _ben], [to_aki, to_ben]) = pair(6, "");
         relay.forward(400, address(1, 5_000), to_ben, &audio(0));
         let _cho = relay.member("Cho", 3);
         relay.poll(500);
@@ -699,8 +661,7 @@ fn silent_member_keeps_a_room_complete_and_an_attempted_flow_does_not() {
 
 #[test]
 fn members_that_left_stay_in_the_results_with_their_outages() {
-    let outages = "1s@1s".parse().expect("an outage");
-    let (mut relay, [aki, ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+    let (mut relay, [aki, ben], [_, to_ben]) = pair(2, "outage 1s@1s");
     relay.play(500..900, to_ben);
     drop((aki, ben));
     relay.pass_time(10, 50);
@@ -711,8 +672,7 @@ fn members_that_left_stay_in_the_results_with_their_outages() {
 #[test]
 fn member_whom_the_end_of_the_relay_disconnects_is_not_lost() {
     for has_ended in [false, true] {
-        let outages = "1s@1s".parse().expect("an outage");
-        let (mut relay, [mut aki, ben], [_, to_ben]) = pair(2, Impairment { outages, ..Impairment::default() });
+        let (mut relay, [mut aki, ben], [_, to_ben]) = pair(2, "outage 1s@1s");
         relay.play(0..110, to_ben);
         aki.is_lost = true;
         let Relay { rooms, node, .. } = relay;
@@ -728,7 +688,7 @@ fn member_whom_the_end_of_the_relay_disconnects_is_not_lost() {
 #[test]
 fn client_that_renews_its_sockets_as_fast_as_it_can_leaves_some_for_other_rooms() {
     for (is_here, sockets) in [(false, 1_024), (true, 1_024), (false, 400), (true, 400)] {
-        let mut relay = Relay::new(sockets, Impairment::default());
+        let mut relay = Relay::new(sockets, "");
         let source = |host: u8| if is_here { [127, 0, 0, host].into() } else { ip(host) };
         let join = |relay: &Relay, room, host| relay.rooms.join(room, names("Eve"), (source(host), SERVER), None);
         let publish =

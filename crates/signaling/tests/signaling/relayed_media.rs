@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use jamjam_core::close_code::CloseCode;
-use jamjam_core::impairment::Impairment;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
 use jamjam_signaling::{ActivityOutcome, ConnId, Dialect, NewConnection, Route, SignalingLimits, route};
 use serde_json::{Value, json};
@@ -20,7 +19,7 @@ fn hub(sockets: u16) -> TestHub {
 fn media(sockets: u16) -> MediaRooms {
     let ports = (40_000..40_000 + sockets).collect();
     let config = MediaRelayConfig { ports, ..MediaRelayConfig::default() };
-    MediaRooms::new(config, None, |_| Ok(Impairment::default()))
+    MediaRooms::new(config, None)
 }
 
 fn hub_of(limits: SignalingLimits, media: MediaRooms) -> TestHub {

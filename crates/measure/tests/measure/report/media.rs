@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
-use jamjam_core::impairment::Impairment;
+use jamjam_core::impairment_patch::ImpairmentPatch;
 use jamjam_core::media_relay::{Link, MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
 use jamjam_core::node::{Node, Receive};
 use jamjam_core::time::Time;
@@ -29,10 +29,9 @@ struct Room {
 
 impl Room {
     fn new(outages: &str) -> Self {
-        let outages = outages.parse().expect("outages");
-        let impairment = Impairment { outages, delay: Duration::from_millis(20), ..Impairment::default() };
+        let impairment = ImpairmentPatch::from_words(&format!("outage {outages} delay 20ms")).expect("options");
         let config = MediaRelayConfig { impairment, ports: (40_000..40_020).collect(), ..MediaRelayConfig::default() };
-        let rooms = MediaRooms::new(config, None, |_| Ok(Impairment::default()));
+        let rooms = MediaRooms::new(config, None);
         let relay = MediaRelay::new(rooms.clone());
         let mut room = Self { rooms, relay, members: Vec::new(), now: Time::ZERO };
         for name in ["Aki", "Ben", "Cho"] {
