@@ -1,4 +1,4 @@
-//! Packet lines: the JSON lines of `--json-lines` on standard output, and the file of `--record-run`.
+//! The recorded run: the lines of `--json-lines` on standard output, and of `--record-run` in a file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, ensure};
 
 use super::output::print_bytes;
-use crate::client::{AudioPicture, LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
+use crate::client::{LiveSnapshot, PacketEvent, PacketObserver, RecordedPacket, RunResults};
 use crate::io::files;
 use crate::report::limits::Limits;
 use crate::run_record;
@@ -47,19 +47,16 @@ pub(crate) struct PacketLineWriter {
     /// Time of the newest figures, and when they were first read.
     newest: (Time, Instant),
     next_progress: Duration,
-    print: bool,
-    /// Whether the reader of standard output has closed the pipe.
-    pub reader_closed: bool,
-    file: Option<RecordFile>,
+    pub output: RecordOutput,
 }
 
-/// Creates the queue between the node and the writer. The writer prints the lines if `print` is true, and also writes them to `file`.
-pub(crate) fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender, PacketLineWriter) {
+/// Creates the queue between the node and the writer.
+pub(crate) fn packet_lines(output: RecordOutput) -> (PacketLineSender, PacketLineWriter) {
     let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
     let sender = PacketLineSender { queue, dropped: Arc::clone(&dropped) };
     let (started, newest, next_progress) = (Time::ZERO, (Time::ZERO, Instant::now()), Duration::ZERO);
-    (sender, PacketLineWriter { records, dropped, started, newest, next_progress, print, reader_closed: false, file })
+    (sender, PacketLineWriter { records, dropped, started, newest, next_progress, output })
 }
 
 impl PacketLineWriter {
@@ -75,32 +72,21 @@ impl PacketLineWriter {
         while let Ok(record) = self.records.try_recv() {
             self.write(record);
         }
-        let dropped = self.dropped.get();
-        if let Some(file) = &mut self.file {
-            if figures.started_at.is_some() && elapsed >= self.next_progress {
-                self.next_progress = elapsed + PROGRESS_INTERVAL;
-                file.write(&run_record::progress_line(elapsed, figures.packets, dropped));
-            }
-            // A record of a killed run lacks only its end.
-            file.flush();
+        if figures.started_at.is_some() && elapsed >= self.next_progress {
+            self.next_progress = elapsed + PROGRESS_INTERVAL;
+            self.output.write(&run_record::progress_line(elapsed, figures.packets, self.dropped.get()));
         }
+        // A record of a killed run lacks only its end.
+        self.output.flush();
     }
 
-    /// The file of `--record-run`, after the last packet.
-    pub(crate) fn into_file(self) -> Option<RecordFile> {
-        let dropped = self.dropped.get();
-        self.file.map(|file| RecordFile { packets_dropped: dropped, ..file })
+    /// The output after the last packet.
+    pub(crate) fn into_output(self) -> RecordOutput {
+        RecordOutput { packets_dropped: self.dropped.get(), ..self.output }
     }
 
     fn write(&mut self, packet: RecordedPacket) {
-        let line = run_record::packet_line((packet, self.started).into());
-        if self.print {
-            // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
-        }
-        if let Some(file) = &mut self.file {
-            file.write(&line);
-        }
+        self.output.write(&run_record::packet_line((packet, self.started).into()));
     }
 }
 
@@ -111,55 +97,67 @@ impl PacketObserver for PacketLineWriter {
     }
 }
 
-/// The file of `--record-run`.
-pub(crate) struct RecordFile {
-    path: PathBuf,
-    out: BufWriter<File>,
+/// Where the lines of a run go.
+pub(crate) struct RecordOutput {
+    is_printed: bool,
+    /// Whether the reader of standard output has closed the pipe.
+    pub reader_closed: bool,
+    file: Option<(PathBuf, BufWriter<File>)>,
     packets_dropped: u64,
-    /// The first error. After an error, nothing more is written.
+    /// The first error of the file. After an error, nothing more is written to it.
     error: Option<io::Error>,
 }
 
-impl RecordFile {
-    /// Creates the file and writes the limits of the run and its plan. An existing file is replaced.
-    pub(crate) fn create(path: &Path, limits: Limits, plan: &RunResults) -> anyhow::Result<Self> {
-        let file = files::create_locked(path, File::options().append(true)).with_context(|| write_error(path))?;
-        let out = BufWriter::new(file);
-        let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
-        file.write(&run_record::first_lines(limits, plan));
-        file.flush();
-        Ok(file)
+impl RecordOutput {
+    /// Creates `file`, which replaces an existing one, and writes the limits of the run and its plan.
+    pub(crate) fn create(
+        is_printed: bool,
+        file: Option<&Path>,
+        limits: Limits,
+        plan: &RunResults,
+    ) -> anyhow::Result<Self> {
+        let create = |path: &Path| {
+            let file = files::create_locked(path, File::options().append(true)).with_context(|| write_error(path))?;
+            Ok::<_, anyhow::Error>((path.to_owned(), BufWriter::new(file)))
+        };
+        let file = file.map(create).transpose()?;
+        let mut output = Self { is_printed, reader_closed: false, file, packets_dropped: 0, error: None };
+        output.write(&run_record::first_line(limits, plan));
+        output.flush();
+        Ok(output)
     }
 
     fn write(&mut self, line: &str) {
-        if self.error.is_none() {
-            self.error = self.out.write_all(line.as_bytes()).err();
+        if self.is_printed {
+            // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
+            self.reader_closed |= print_bytes(line.trim_end().as_bytes()).is_ok_and(|is_read| !is_read);
         }
+        self.in_file(|file| file.write_all(line.as_bytes()));
     }
 
     fn flush(&mut self) {
-        if self.error.is_none() {
-            self.error = self.out.flush().err();
+        self.in_file(Write::flush);
+    }
+
+    fn in_file(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) {
+        if let Some((_, file)) = self.file.as_mut().filter(|_| self.error.is_none()) {
+            self.error = write(file).err();
         }
     }
 
-    /// Writes the last line. Returns the first error of the file. A record without all packets is an error, because it cannot be replayed.
-    pub(crate) fn finish(
-        mut self,
-        run: &RunResults,
-        error: Option<String>,
-        audio: Option<&AudioPicture>,
-    ) -> anyhow::Result<()> {
-        let Self { packets_dropped, .. } = self;
-        self.write(&run_record::end_line(run, packets_dropped, error, audio));
-        let result = self.error.take().map_or_else(|| self.out.flush(), Err);
-        result.with_context(|| write_error(&self.path))?;
-        if packets_dropped > 0 {
-            let path = self.path.display();
-            return Err(anyhow!(
-                "--record-run: {packets_dropped} packets are missing from {path}, because standard output or the disk was too slow"
-            ));
-        }
+    /// Writes what packets do not show and, into the file, the report. Returns the first error of the file. A file without all packets is an
+    /// error, because it cannot be replayed.
+    pub(crate) fn finish(mut self, run: &RunResults, error: Option<String>, report: &str) -> anyhow::Result<()> {
+        self.write(&run_record::end_line(run, self.packets_dropped, error));
+        self.in_file(|file| writeln!(file, "{report}"));
+        self.flush();
+        let (Some((path, _)), dropped) = (&self.file, self.packets_dropped) else { return Ok(()) };
+        self.error.take().map_or(Ok(()), Err).with_context(|| write_error(path))?;
+        ensure!(
+            dropped == 0,
+            "--record-run: {dropped} packets are missing from {}, because standard output or the disk was too slow",
+            path.display()
+        );
         Ok(())
     }
 }

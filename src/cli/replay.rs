@@ -18,7 +18,7 @@ use crate::run_record::{self, RecordedRun};
 /// Compute the report of a recorded run; send nothing
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// File that --record-run has written
+    /// File of --record-run or --json-lines
     ///
     /// Limits on the command line replace the recorded limits. The exit code is 0, 1 or 4, even if the run was interrupted. It is 3
     /// if nothing was sent or an error ended the run.
@@ -39,15 +39,15 @@ impl Args {
 
     fn replay(&self) -> Result<u8, Failure> {
         let recorded = read_record(&self.record);
-        let RecordedRun { limits, run, error, audio: picture, .. } =
+        let RecordedRun { limits, run, error, .. } =
             recorded.with_context(|| format!("cannot read the run from {}", self.record.display()))?;
         let error = error.map(|error| anyhow!(error));
-        let finished = FinishedRun { run, error, picture, record: None, ramp: None, close: Box::new(|| ()) };
+        let finished = FinishedRun { run, error, picture: None, record: None, ramp: None, close: Box::new(|| ()) };
         self.report.conclude(finished, self.limits.limits().or(limits))
     }
 }
 
-/// Reads a file of --record-run.
+/// Reads a recorded run.
 pub(crate) fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
     // Opening a pipe without a writer would block.
     if !fs::metadata(path)?.is_file() {

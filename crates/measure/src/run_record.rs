@@ -1,8 +1,8 @@
-//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `replay` computes the report again.
+//! A recorded run: what `--json-lines` prints and `--record-run` writes, from which `replay` computes the report again.
 //!
-//! After a line with the options and one with the plan come packet lines, which are those of `--json-lines`, and progress lines, which count
-//! packets. The last line contains what was observed besides packets, such as the duration of send calls. `docs/measuring.md` describes the
-//! format.
+//! The first line has the version of the format, the limits, and what was known before the first packet. After it come packets, once a second
+//! the progress, facts that packets do not show, such as the duration of send calls, and the report. A record that was cut off is that of an
+//! interrupted run. `docs/measuring.md` describes the format.
 
 use std::io::{BufRead, Read};
 use std::time::Duration;
@@ -11,17 +11,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
 use crate::client::{
-    AudioPicture, PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts,
-    StreamKind, WaitResult, replay,
+    PacketOutcome, RecordedPacket, RunResults, SENT_PACKETS_CAPACITY, StopSignal, StreamCounts, StreamKind, WaitResult,
+    replay,
 };
 use crate::report::limits::Limits;
 use crate::report::packet_line::PacketLine;
-use jamjam_core::audio::waveform::MAX_COLUMNS;
 use jamjam_core::echo::DEFAULT_DELAY;
 use jamjam_core::time::{Time, saturating_nanos};
 
 /// Version of the format.
-const RECORD_VERSION: u32 = 2;
+const RECORD_VERSION: u32 = 3;
 
 /// Maximum number of packet lines that are read.
 const MAX_RECORDED_PACKETS: usize = 20_000_000;
@@ -39,18 +38,17 @@ const MAX_UNIX_MS: u64 = 253_402_300_799_999;
 const REPLAY_ORIGIN: Time = Time::from_nanos(1 << 61);
 
 /// The error for another file, which is often a report.
-const NO_RECORD: &str = "this is no run record; give the file of --record-run, not a report (--json, --json-lines)";
+const NO_RECORD: &str = "this is no recorded run of send or probe; give what --record-run or --json-lines has written";
 
 /// A line of a record.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {
-    Run(Run),
-    Plan(Plan<&'a RunResults>),
-    /// A packet or a copy of a packet, as in `--json-lines`.
+    Run(Run<&'a RunResults>),
+    /// A packet or a copy of a packet.
     Packet(PacketLine),
     Progress(Progress),
-    End(End<&'a RunResults, &'a AudioPicture>),
+    End(End<&'a RunResults>),
 }
 
 /// The fields that determine how a line is read.
@@ -62,20 +60,16 @@ struct LineType {
     record_version: Option<u32>,
 }
 
-/// The first line: the options that determine the report.
+/// The first line.
 #[derive(Serialize, Deserialize)]
-struct Run {
+struct Run<R> {
     /// `RECORD_VERSION`.
     record_version: u32,
     /// Version of the program that recorded the run.
     tool_version: String,
     limits: Limits,
-}
-
-/// What was known about the run before its first packet. Replaces the last line if that is missing.
-#[derive(Serialize, Deserialize)]
-struct Plan<R> {
-    results: R,
+    /// The results before the first packet. They replace the last line if that is missing.
+    plan: R,
 }
 
 /// What the packet lines do not show during a run: time passes, and packets without a reply are sent.
@@ -89,9 +83,9 @@ struct Progress {
     packets_dropped: u64,
 }
 
-/// The last line: observations that the packets do not contain. The writer borrows the results and the waveforms.
+/// The line before the report: observations that the packets do not contain.
 #[derive(Serialize, Deserialize)]
-struct End<R, A> {
+struct End<R> {
     /// Packet lines that are missing because the disk was too slow.
     packets_dropped: u64,
     streams: Vec<StreamCounts>,
@@ -99,7 +93,6 @@ struct End<R, A> {
     results: R,
     /// The error that ended the run.
     error: Option<String>,
-    audio: Option<A>,
 }
 
 /// One line, ending with a line feed.
@@ -107,14 +100,13 @@ fn to_line(line: &Line<'_>) -> String {
     serde_json::to_string(line).expect("numbers and texts") + "\n"
 }
 
-/// The first two lines, each ending with a line feed. `plan` are the results of the run before its first packet.
-pub fn first_lines(limits: Limits, plan: &RunResults) -> String {
+/// The first line, ending with a line feed. `plan` are the results of the run before its first packet.
+pub fn first_line(limits: Limits, plan: &RunResults) -> String {
     let tool_version = env!("CARGO_PKG_VERSION").to_owned();
-    let run = to_line(&Line::Run(Run { record_version: RECORD_VERSION, tool_version, limits }));
-    run + &to_line(&Line::Plan(Plan { results: plan }))
+    to_line(&Line::Run(Run { record_version: RECORD_VERSION, tool_version, limits, plan }))
 }
 
-/// The line of a packet, also of `--json-lines`, ending with a line feed.
+/// The line of a packet, ending with a line feed.
 pub fn packet_line(packet: PacketLine) -> String {
     to_line(&Line::Packet(packet))
 }
@@ -124,11 +116,11 @@ pub fn progress_line(elapsed: Duration, packets: [u64; 3], packets_dropped: u64)
     to_line(&Line::Progress(Progress { elapsed_ns: saturating_nanos(elapsed), packets, packets_dropped }))
 }
 
-/// The last line of a record, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
-pub fn end_line(run: &RunResults, packets_dropped: u64, error: Option<String>, audio: Option<&AudioPicture>) -> String {
+/// The line before the report, ending with a line feed. `packets_dropped` packet lines are missing. `error` ended the run.
+pub fn end_line(run: &RunResults, packets_dropped: u64, error: Option<String>) -> String {
     let counts = |stream| Some(StreamCounts { stream, unmatched: run.stream(stream)?.unmatched });
     let streams = StreamKind::ALL.into_iter().filter_map(counts).collect();
-    to_line(&Line::End(End { packets_dropped, streams, results: run, error, audio }))
+    to_line(&Line::End(End { packets_dropped, streams, results: run, error }))
 }
 
 /// A record that was read completely.
@@ -139,8 +131,6 @@ pub struct RecordedRun {
     pub run: RunResults,
     /// The error that ended the recorded run.
     pub error: Option<String>,
-    /// Waveforms, if the run sent audio.
-    pub audio: Option<AudioPicture>,
     /// The events of all packets, in the order of the record.
     pub packets: Vec<RecordedPacket>,
 }
@@ -149,13 +139,14 @@ pub struct RecordedRun {
 #[derive(Default)]
 struct RecordReader {
     lines: usize,
-    limits: Option<Limits>,
-    plan: Option<RunResults>,
+    /// The limits and the plan.
+    run: Option<(Limits, RunResults)>,
     packets: Vec<RecordedPacket>,
     /// Line number of each packet.
     packet_lines: Vec<u32>,
     progress: Vec<Progress>,
-    end: Option<End<RunResults, AudioPicture>>,
+    end: Option<End<RunResults>>,
+    has_report: bool,
 }
 
 /// Reads a record. The error names the line that is wrong.
@@ -171,7 +162,7 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
         reader.lines += 1;
         match reader.read_line(&line) {
             // The process was killed while it wrote this line.
-            Err(_) if reader.limits.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
+            Err(_) if reader.run.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
                 return reader.finish();
             }
             result => result.map_err(|reason| format!("line {}: {reason}", reader.lines))?,
@@ -186,16 +177,22 @@ impl RecordReader {
         }
         let first = parse::<LineType>(line);
         let LineType { line_type, record_version } =
-            if self.limits.is_some() { first? } else { first.map_err(|_| NO_RECORD)? };
+            if self.run.is_some() { first? } else { first.map_err(|_| NO_RECORD)? };
         match (&*line_type, record_version) {
             // Other versions have other fields.
             ("run", Some(version)) if version != RECORD_VERSION => {
                 return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
             }
-            ("run", Some(_)) if self.limits.is_none() => self.limits = Some(parse::<Run>(line)?.limits),
-            _ if self.limits.is_none() => return Err(NO_RECORD.to_owned()),
-            _ if self.end.is_some() => return Err("the line with the type `end` must be the last line".to_owned()),
-            ("plan", _) if self.plan.is_none() => self.plan = Some(parse::<Plan<_>>(line)?.results),
+            ("run", _) if self.run.is_some() => return Err("another run begins here; give a file with one".to_owned()),
+            ("run", Some(_)) => {
+                let Run { limits, plan, .. } = parse(line)?;
+                self.run = Some((limits, plan));
+            }
+            _ if self.run.is_none() => return Err(NO_RECORD.to_owned()),
+            ("report", _) if !self.has_report => self.has_report = true,
+            _ if self.end.is_some() || self.has_report => {
+                return Err("nothing may follow the end of the run".to_owned());
+            }
             ("packet", _) => {
                 if self.packets.len() == MAX_RECORDED_PACKETS {
                     return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
@@ -212,7 +209,7 @@ impl RecordReader {
                 self.progress.push(progress);
             }
             ("end", _) => {
-                let end: End<RunResults, AudioPicture> = parse(line)?;
+                let end: End<RunResults> = parse(line)?;
                 check_packets_dropped(end.packets_dropped)?;
                 let has_audio = end.streams.iter().any(|counts| counts.stream == StreamKind::Audio);
                 if has_audio != end.results.audio.is_some() {
@@ -220,10 +217,6 @@ impl RecordReader {
                 }
                 if end.results.duration_ns > MAX_TIME_NS || end.results.started_unix_ms > MAX_UNIX_MS {
                     return Err("`duration_ns` or `started_unix_ms` is out of range".to_owned());
-                }
-                let waveform = end.audio.as_ref().map(|audio| &audio.waveform);
-                if waveform.is_some_and(|one| one.columns.len() > MAX_COLUMNS || one.samples_per_column == 0) {
-                    return Err("invalid waveform".to_owned());
                 }
                 self.end = Some(end);
             }
@@ -234,17 +227,16 @@ impl RecordReader {
 
     /// Computes the results of the recorded run.
     fn finish(self) -> Result<RecordedRun, String> {
-        let limits = self.limits.ok_or("the file is empty")?;
-        let Some(End { streams, results, error, audio, .. }) = self.end else {
-            let plan = self.plan.ok_or("the last line is missing, and the record lacks the plan of the run")?;
+        let (limits, plan) = self.run.ok_or("the file is empty")?;
+        let Some(End { streams, results, error, .. }) = self.end else {
             let (run, packets) = interrupted_run(plan, self.packets, &self.progress)?;
-            return Ok(RecordedRun { limits, run, error: None, audio: None, packets });
+            return Ok(RecordedRun { limits, run, error: None, packets });
         };
         let run = replay(results, REPLAY_ORIGIN, &streams, &self.packets).map_err(|error| match error {
             (Some(event), reason) => format!("line {}: {reason}", self.packet_lines[event]),
             (None, reason) => reason,
         })?;
-        Ok(RecordedRun { limits, run, error, audio, packets: self.packets })
+        Ok(RecordedRun { limits, run, error, packets: self.packets })
     }
 }
 

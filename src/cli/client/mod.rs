@@ -7,7 +7,7 @@ pub(crate) mod websocket;
 
 use std::time::Duration;
 
-use super::packet_lines::RecordFile;
+use super::packet_lines::RecordOutput;
 use super::run_origin;
 use crate::client::{AudioPicture, RunResults};
 use crate::report::ramp::Ramp;
@@ -17,10 +17,10 @@ pub(crate) struct FinishedRun {
     pub run: RunResults,
     /// The error of a socket or file that failed during the run. This error is reported after the results.
     pub error: Option<anyhow::Error>,
-    /// Waveforms for --html and --record-run.
+    /// Waveforms for --html.
     pub picture: Option<AudioPicture>,
-    /// The file of --record-run, which contains all packets.
-    pub record: Option<RecordFile>,
+    /// The output of --json-lines and --record-run, which contains all packets.
+    pub record: Option<RecordOutput>,
     /// The result of --ramp.
     pub ramp: Option<Ramp>,
     /// Closes the connections and leaves the rooms, for which it waits for others. Called after the report, which nobody can thus delay.
@@ -29,7 +29,7 @@ pub(crate) struct FinishedRun {
 
 impl FinishedRun {
     /// A run of this process, without waveforms.
-    pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
+    pub(crate) fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordOutput>) -> Self {
         Self { run: run_origin::with_origin(run), error, picture: None, record, ramp: None, close: Box::new(|| ()) }
     }
 

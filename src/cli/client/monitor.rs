@@ -67,9 +67,7 @@ impl PacketReportArgs {
         live: Arc<LiveFigures>,
     ) -> anyhow::Result<(Option<PacketLineSender>, RunMonitor<'_>)> {
         let plan = run_origin::with_origin(RunResults { started_unix_ms: clock::unix_ms(), ..plan });
-        let file = self.create_record(&plan)?;
-        let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
-        let (line_sender, lines) = lines.unzip();
+        let (line_sender, lines) = self.create_record(&plan)?.map(packet_lines).unzip();
         let view = LiveView::new(self.json_lines, total);
         let (clock, page_written) = (ClockMonitor::start(), Instant::now());
         Ok((line_sender, RunMonitor { report: self, plan, live, clock, lines, view, page_written }))
@@ -120,7 +118,7 @@ impl RunMonitor<'_> {
             self.rewrite_page();
             if let Some(lines) = &mut self.lines {
                 lines.write_queued(&self.live.snapshot());
-                if lines.reader_closed {
+                if lines.output.reader_closed {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::ClosedPipe);
                 }
@@ -193,7 +191,7 @@ impl MonitorResult {
             started_unix_ms: self.unix_ns.saturating_sub(run.duration_ns) / 1_000_000,
             ..run
         };
-        FinishedRun::new(run, error, self.lines.and_then(PacketLineWriter::into_file))
+        FinishedRun::new(run, error, self.lines.map(PacketLineWriter::into_output))
     }
 }
 

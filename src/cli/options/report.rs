@@ -11,7 +11,7 @@ use super::measurement::LimitArgs;
 use crate::cli::client::FinishedRun;
 use crate::cli::file_arguments::{OutputFile, output_file_parser};
 use crate::cli::output::{self, Failure, HEADING_REPORT, print_message, silence_notices, unless_hung_up};
-use crate::cli::packet_lines::RecordFile;
+use crate::cli::packet_lines::RecordOutput;
 use crate::cli::run_origin;
 use crate::cli::values::use_color;
 use crate::client::{RunOrigin, RunResults, StopSignal};
@@ -100,16 +100,17 @@ impl ReportArgs {
     pub(crate) fn conclude(&self, finished: FinishedRun, limits: Limits) -> Result<u8, Failure> {
         let FinishedRun { run, error, picture, record, ramp, close } = finished;
         let error_text = error.as_ref().map(|error| format!("{error:#}"));
-        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text.clone(), picture.as_ref()));
         let mut report = Report::new(&run, &limits);
         if let Some(ramp) = ramp {
             ramp.complete(&mut report);
         }
-        if let Some(error) = error_text {
-            report.head.abort(error);
+        if let Some(error) = &error_text {
+            report.head.abort(error.clone());
         }
         let mut document = report.document();
         document.audio = picture.iter().flat_map(audio_section::sides).collect();
+        let line = serde_json::to_string(&document.to_json()).expect("numbers and texts");
+        let record = record.map_or(Ok(()), |record| record.finish(&run, error_text, &line));
         let delivered = self.deliver(&mut document);
         close();
         error.or(delivered.and(record).err()).map_or_else(|| Ok(report.exit_code()), |error| Err(error.into()))
@@ -128,13 +129,13 @@ pub(crate) struct PacketReportArgs {
     /// Print a JSON line for each packet, then the report
     ///
     /// For each reply and each duplicate, a line is printed within 50 ms. A packet without a reply gets its line later, usually at the end of
-    /// the run.
+    /// the run. `replay` reads these lines.
     #[arg(long, hide_short_help = true, conflicts_with = "json", help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
-    /// Write the options and all packets of the run to this file
+    /// Write the lines of --json-lines to this file
     ///
-    /// `replay` computes the report from this file. The file contains one JSON document per line.
+    /// `replay` computes the report from this file.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     record_run: Option<OutputFile>,
 }
@@ -154,16 +155,15 @@ impl PacketReportArgs {
         self.limits.limits()
     }
 
-    /// Creates the file of --record-run. `plan` are the results of the run before its first packet.
-    pub(crate) fn create_record(&self, plan: &RunResults) -> anyhow::Result<Option<RecordFile>> {
-        self.record_run.as_ref().map(|path| RecordFile::create(path, self.limits(), plan)).transpose()
+    /// Opens the output of --json-lines and --record-run. `plan` are the results of the run before its first packet.
+    pub(crate) fn create_record(&self, plan: &RunResults) -> anyhow::Result<Option<RecordOutput>> {
+        let (prints, file) = (self.json_lines, self.record_run.as_deref());
+        (prints || file.is_some()).then(|| RecordOutput::create(prints, file, self.limits(), plan)).transpose()
     }
 
-    /// Maximum length of the audio in the waveforms of this run, if there are waveforms. The HTML report contains the audio of a short run,
-    /// but a run record does not.
+    /// Maximum length of the audio in the waveforms of this run, if its page has waveforms.
     pub(crate) fn max_waveform_audio(&self) -> Option<usize> {
-        let page = self.report.files.html.as_ref().map(|_| audio_section::MAX_AUDIO_BYTES);
-        page.or(self.record_run.as_ref().map(|_| 0))
+        self.report.files.html.as_ref().map(|_| audio_section::MAX_AUDIO_BYTES)
     }
 }
 

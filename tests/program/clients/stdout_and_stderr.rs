@@ -106,8 +106,8 @@ fn packet_lines_are_flushed_at_once_and_two_signals_act_as_one() {
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
     let mut program = program::start_line(&line);
-    // A line is received while the program still runs. Therefore, the program does not hold its output in a buffer.
-    let (first, mut stdout) = program.first_line();
+    // Lines are received while the program still runs. Therefore, the program does not hold its output in a buffer.
+    let (first, mut stdout) = program.first_line_with(r#""type":"packet""#);
     document::valid(&first);
     assert!(program.is_running());
     // `timeout --signal INT` of coreutils sends the signal to its child and then to the child's process group.

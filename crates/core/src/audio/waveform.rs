@@ -7,7 +7,6 @@ use std::io::Cursor;
 use std::ops::Range;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
-use serde::{Deserialize, Serialize};
 
 use super::convert::Resampler;
 
@@ -25,7 +24,7 @@ fn merge_peaks(one: PeakRange, other: PeakRange) -> PeakRange {
 }
 
 /// One column of the waveform.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WaveformColumn {
     /// Minimum and maximum of the sent samples of all channels.
     pub sent: PeakRange,
@@ -55,7 +54,7 @@ pub enum WaveformSide {
 }
 
 /// Collects the waveform of a run. A serialized waveform does not contain the audio.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone)]
 pub struct Waveform {
     /// Sample rate in Hz.
     pub rate: u32,
@@ -68,9 +67,7 @@ pub struct Waveform {
     pub samples_per_column: u64,
     /// The columns so far.
     pub columns: Vec<WaveformColumn>,
-    #[serde(skip)]
     sent: AudioExcerpt,
-    #[serde(skip)]
     returned: AudioExcerpt,
 }
 

@@ -526,7 +526,8 @@ fn change_by_name_holds_for_later_members_and_by_id_for_one() {
 #[test]
 fn invalid_changes_have_no_effect_and_their_number_is_limited() {
     let relay = Relay::new(8, "");
-    let invalid = [("los", "1"), ("loss=7", ""), ("loss=7", "1"), ("loss 1 delay", "1"), ("seed", "7"), ("outcome-log=x", "")];
+    let invalid =
+        [("los", "1"), ("loss=7", ""), ("loss=7", "1"), ("loss 1 delay", "1"), ("seed", "7"), ("outcome-log=x", "")];
     for (key, value) in ["101%", "", "1 delay"].map(|value| ("loss", value)).into_iter().chain(invalid) {
         let invalid = link("*", "*", key, json!(value));
         assert!(change(&relay.rooms, invalid.clone()).is_err(), "{invalid:?}");

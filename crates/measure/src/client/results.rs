@@ -320,8 +320,6 @@ impl DelayEstimate {
 }
 
 /// The waveforms of a run.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AudioPicture {
     /// Name of the source: a file or a device.
     pub name: String,

@@ -25,7 +25,7 @@ const START: u64 = 5_000;
 fn record(outcomes: impl IntoIterator<Item = PacketOutcome>) -> RecordedRun {
     let packets = outcomes.into_iter().enumerate().map(|(n, outcome)| packet(n as u32, 40, outcome));
     let (limits, run) = (Limits::default(), RunResults::new(RunKind::Probe, "", StreamKind::Ping));
-    RecordedRun { limits, run, error: None, audio: None, packets: packets.collect() }
+    RecordedRun { limits, run, error: None, packets: packets.collect() }
 }
 
 fn packet(sequence: u32, round_trip: u64, outcome: PacketOutcome) -> RecordedPacket {

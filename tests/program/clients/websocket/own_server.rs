@@ -96,7 +96,7 @@ fn server_shutdown_ends_and_fails_the_run() {
     let (server, folder) = (start(&[]), tempfile::tempdir().unwrap());
     let options = format!("--dialect broadcast {} --count 0 --interval 5ms --json-lines", secret(&folder, SECRET));
     let mut program = start_line(&format!("probe --to ws://{} {options}", server.address));
-    let (_, rest) = program.first_line();
+    let (_, rest) = program.first_line_with(r#""type":"packet""#);
     assert_eq!(server.stop("TERM").code, Some(0));
     let last = std::io::BufRead::lines(rest).map_while(Result::ok).last().unwrap();
     let report = document::valid(&last);

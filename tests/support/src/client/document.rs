@@ -36,13 +36,15 @@ pub fn report(output: &ProgramOutput) -> Value {
     report
 }
 
-/// The documents that `--json-lines` prints on standard output: one per packet, and the report.
+/// The packets and the report that `--json-lines` prints on standard output.
 pub fn lines(output: &ProgramOutput) -> (Vec<Value>, Value) {
-    let mut lines: Vec<Value> = output.stdout.lines().map(valid).collect();
-    let report = lines.pop().unwrap();
-    assert_eq!(report["type"], "report");
-    assert!(lines.iter().all(|line| line["type"] == "packet"));
-    (lines, report)
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    let [run, rest @ .., end, report] = &lines[..] else { panic!("{output:?}") };
+    let has_type = |line: &str, name: &str| line.starts_with(&format!(r#"{{"type":"{name}","#));
+    assert!(has_type(run, "run") && has_type(end, "end") && has_type(report, "report"), "{output:?}");
+    let packets = rest.iter().filter(|line| !has_type(line, "progress")).map(|line| valid(line)).collect::<Vec<_>>();
+    assert!(packets.iter().all(|line| line["type"] == "packet"));
+    (packets, valid(report))
 }
 
 pub fn counts<const N: usize>(report: &Value, stream: &str, names: [&str; N]) -> [u64; N] {

@@ -66,11 +66,15 @@ impl Program {
 
     /// Waits for the first line on standard output. The returned reader has the rest; dropping it closes the pipe.
     pub fn first_line(&mut self) -> (String, BufReader<ChildStdout>) {
+        self.first_line_with("")
+    }
+
+    /// Reads up to the first line with this text.
+    pub fn first_line_with(&mut self, text: &'static str) -> (String, BufReader<ChildStdout>) {
         let mut stdout = BufReader::new(self.0.stdout.take().unwrap());
         bounded(&on_thread(move || {
-            let mut line = String::new();
-            stdout.read_line(&mut line).unwrap();
-            (line, stdout)
+            let found = stdout.by_ref().lines().map_while(Result::ok).find(|line| line.contains(text));
+            (found.unwrap_or_default(), stdout)
         }))
     }
 

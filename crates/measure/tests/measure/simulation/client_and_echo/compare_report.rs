@@ -196,11 +196,11 @@ impl RunFacts {
 /// Records the run and replays the record, which must result in the same report. `started` is the start of counting.
 fn check_replay(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
     let packets = facts.recorder.0.lock().expect("no thread panics with the lock");
-    let mut record = run_record::first_lines(Limits::default(), run);
+    let mut record = run_record::first_line(Limits::default(), run);
     for packet in packets.iter() {
         record += &run_record::packet_line((*packet, started).into());
     }
-    record += &run_record::end_line(run, 0, None, None);
+    record += &run_record::end_line(run, 0, None);
 
     let replayed = run_record::read(record.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
