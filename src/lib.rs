@@ -79,6 +79,6 @@ pub use jamjam_core::{
     memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, stats, time, units,
     wire,
 };
-pub use jamjam_measure::{check, client, diagnosis, document, machine, report, run_record, verdict};
+pub use jamjam_measure::{check, client, diagnosis, document, machine, report, run_record, verdict, waveform};
 pub use jamjam_moqt as moqt;
 pub use jamjam_signaling as signaling;

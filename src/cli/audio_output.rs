@@ -12,12 +12,12 @@ use super::output::print_notice;
 use super::values::duration_in;
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
-use crate::audio::waveform::Waveform;
 use crate::client::{AudioPicture, AudioStreamConfig};
 use crate::io::recorder::{self, AudioSinks, Recorder, RecorderDrops, RecorderQueue, Recording};
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
 use crate::stats::Counter;
+use crate::waveform::Waveform;
 
 const HEADING: &str = "Returned audio";
 

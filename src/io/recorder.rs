@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload, encode_payload};
 use crate::audio::quality::Analyzer;
 use crate::audio::wav_writer::{WAV_HEADER_LEN, wav_header};
-use crate::audio::waveform::Waveform;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::io::files;
 use crate::io::worker::Worker;
 use crate::stats::Counter;
+use crate::waveform::Waveform;
 
 /// Maximum number of queued packets, sent and returned. The queue holds 2.7 s at 48 kHz and 128 samples per packet.
 const QUEUE_CAPACITY: usize = 2_048;

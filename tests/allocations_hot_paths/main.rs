@@ -10,7 +10,6 @@ use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
 use jamjam_dev::audio::sample_format::DeviceSampleFormat;
 use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
-use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, PacketEvent, PacketObserver, PacketOutcome, PayloadSource,
     ProbeConfig, ProbeWorkload, RecordedPacket, RunConfig, SentAudio, SourcePoll, StreamKind,
@@ -25,6 +24,7 @@ use jamjam_dev::node_group::NodeGroup;
 use jamjam_dev::relay::Relay;
 use jamjam_dev::signaling::{ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, event_queue};
 use jamjam_dev::time::Time;
+use jamjam_dev::waveform::Waveform;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use test_support::server::poll_until;
 

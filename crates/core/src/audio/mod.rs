@@ -11,7 +11,6 @@ pub mod sample_format;
 pub mod spsc;
 pub mod wav;
 pub mod wav_writer;
-pub mod waveform;
 
 use std::ops::RangeInclusive;
 

@@ -14,9 +14,9 @@ use super::hosts::{PauseResults, ServerResults};
 use super::link::LinkResults;
 use super::loss_report::{LossReport, missing_packets};
 use super::stream_kind::StreamKind;
+use crate::waveform::Waveform;
 use jamjam_core::audio::jitter_buffer::JitterBufferStats;
 use jamjam_core::audio::quality::{AudioQuality, SourceQuality};
-use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
 use jamjam_core::time::Time;
 

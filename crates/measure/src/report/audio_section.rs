@@ -3,7 +3,7 @@
 use super::quantities::format_count;
 use crate::client::AudioPicture;
 use crate::document::{Audio, Curve, CurveStyle, Point, Series};
-use jamjam_core::audio::waveform::{Waveform, WaveformColumn, WaveformSide};
+use crate::waveform::{Waveform, WaveformColumn, WaveformSide};
 
 /// Larger samples, 20 dB above full scale, are drawn as this one.
 const MAX_DRAWN: f32 = 10.0;

@@ -1,7 +1,6 @@
 //! The page: complete without script and style sheet, escaped, with charts only of data.
 
 use jamjam_core::audio::quality::{Analyzer, PacketFormat};
-use jamjam_core::audio::waveform::Waveform;
 use jamjam_core::stats::StreamStats;
 use jamjam_measure::check::{CheckReport, CheckedSource, Finding, Severity};
 use jamjam_measure::client::{AudioPicture, AudioResults, RunResults};
@@ -10,6 +9,7 @@ use jamjam_measure::report::Report;
 use jamjam_measure::report::audio_section::{MAX_AUDIO_BYTES, sides};
 use jamjam_measure::report::limits::Limits;
 use jamjam_measure::report::targets::TargetsReport;
+use jamjam_measure::waveform::Waveform;
 
 use super::json::runs;
 use super::runs::{MS, probe, report, send, stream};

@@ -7,8 +7,7 @@ use std::io::Cursor;
 use std::ops::Range;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
-
-use super::convert::Resampler;
+use jamjam_core::audio::convert::Resampler;
 
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
