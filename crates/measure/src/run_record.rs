@@ -7,6 +7,7 @@
 use std::io::{BufRead, Read};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
@@ -162,9 +163,7 @@ pub fn read(mut input: impl BufRead) -> Result<RecordedRun, String> {
         reader.lines += 1;
         match reader.read_line(&line) {
             // The process was killed while it wrote this line.
-            Err(_) if reader.run.is_some() && reader.end.is_none() && !line.ends_with(b"\n") => {
-                return reader.finish();
-            }
+            Err(_) if reader.run.is_some() && is_cut_off(&line) => return reader.finish(),
             result => result.map_err(|reason| format!("line {}: {reason}", reader.lines))?,
         }
     }
@@ -238,6 +237,11 @@ impl RecordReader {
         })?;
         Ok(RecordedRun { limits, run, error, packets: self.packets })
     }
+}
+
+/// Whether the end of a line is missing.
+fn is_cut_off(line: &[u8]) -> bool {
+    !line.ends_with(b"\n") && serde_json::from_slice::<IgnoredAny>(line).is_err()
 }
 
 /// A record without all packets cannot be replayed.

@@ -8,6 +8,7 @@ use std::io;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+mod impairment_patch;
 mod input;
 mod link;
 mod moqt_messages;
@@ -19,7 +20,8 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
+    ("impairment_patch", impairment_patch::run),
     ("link", link::run),
     ("moqt_messages", moqt_messages::run),
     ("signaling_hub", signaling_hub::run),

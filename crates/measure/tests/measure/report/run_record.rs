@@ -65,6 +65,30 @@ fn packets_after_the_last_reply_are_lost_or_in_flight() {
     }
 }
 
+#[test]
+fn record_that_is_cut_off_anywhere_near_its_end_is_read() {
+    let plan = RunResults { timeout_ns: 300_000_000, ..RunResults::new(RunKind::Probe, "a server", StreamKind::Ping) };
+    let mut packets = run_record::first_line(Limits::default(), &plan);
+    for sequence in 0..200 {
+        let sent_at = Time::from_millis(u64::from(sequence) * 10);
+        let (stream, outcome, received_at) = (StreamKind::Ping, PacketOutcome::Returned, Some(sent_at));
+        let packet = RecordedPacket { stream, sequence, due: sent_at, sent_at, received_at, outcome };
+        packets += &run_record::packet_line((packet, Time::ZERO).into());
+    }
+    let run = run_record::read(packets.as_bytes()).unwrap_or_else(|error| panic!("{error}")).run;
+    let run = RunResults { interrupted: None, ..run };
+    let report = serde_json::to_string(&Report::new(&run, &Limits::default()).document().to_json()).expect("a line");
+    let whole = packets + &run_record::end_line(&run, 0, None);
+    for (record, report) in [(whole.clone() + &report, report.len()), (whole, 0)] {
+        for cut in 0..2_000 {
+            let read = run_record::read(&record.as_bytes()[..record.len() - cut]);
+            let read = read.map(|recorded| (recorded.run.interrupted.is_some(), recorded.packets.len() > 180));
+            // Without its line feed, the line before the report is still complete.
+            assert_eq!(read, Ok((cut > report + 1, true)), "without the last {cut} bytes");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn damaged_record_is_an_error_or_a_run(
