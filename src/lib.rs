@@ -23,6 +23,7 @@
 //! | --- | --- | --- |
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
 //! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
+//! | | [`impairment_patch`] | impairment options as text and JSON, which lie over others |
 //! | | [`relay`], [`media_relay`] | forwarding over impaired paths: between clients and a target, and between members of rooms |
 //! | | [`path`], [`recorded_path`] | how impaired datagrams leave, and impairment like a recorded run |
 //! | | [`outcome`], [`direction`] | what became of each datagram, and the two directions of a path |
@@ -34,9 +35,9 @@
 //! | | [`close_code`] | why a WebSocket connection is closed |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
-//! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the file of a recorded run |
+//! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the recorded run |
 //! | | [`report`], [`diagnosis`] | figures and limits; what is wrong, and what to do |
-//! | | [`document`] | a report as data, and its formats |
+//! | | [`document`], [`waveform`] | a report as data, and its formats; its audio |
 //! | | [`verdict`] | what a run or a check comes to |
 //! | | [`check`], [`machine`] | check of clients, and of this machine |
 //! | `jamjam-dev` | [`io`], [`cli`], [`testing`] | sockets, clocks, files, devices, HTTP, TLS; options and output; servers for tests |

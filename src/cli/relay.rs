@@ -111,8 +111,8 @@ impl Args {
 
     fn forward(&self, stop: &StopToken) -> Result<u8, Failure> {
         let both = self.path.impairment()?;
-        let [up, down] =
-            [&self.up, &self.down].map(|words| self.path.with(&both, words.as_deref().unwrap_or_default()));
+        let [up, down] = [("--up", &self.up), ("--down", &self.down)]
+            .map(|(option, words)| self.path.with(&both, (option, words.as_deref().unwrap_or_default())));
         let impairments = [up?, down?];
         let limits = self.bit_rate.limits()?;
         let log = server::start(c"relay", false)?;

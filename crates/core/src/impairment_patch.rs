@@ -194,25 +194,27 @@ fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), I
 impl ImpairmentPatch {
     /// The options with these names and values.
     pub fn new(values: impl IntoIterator<Item = (String, Value)>) -> Result<Self, InvalidValue> {
-        let values = values.into_iter().collect::<Map<_, _>>().into_deserializer();
-        Self::deserialize(values).map_err(|error: serde_json::Error| InvalidValue(error.to_string()))
+        values.into_iter().try_fold(Self::default(), |earlier, (name, value)| {
+            let one = Map::from_iter([(name.clone(), value)]).into_deserializer();
+            let error = |error: serde_json::Error| InvalidValue(format!("{name}: {error}"));
+            Self::deserialize(one).map_err(error).map(|one| one.after(earlier))
+        })
     }
 
     /// The options in words, such as `loss 1%,40% delay 10ms`.
     pub fn from_words(text: &str) -> Result<Self, InvalidValue> {
         let (mut values, mut words) = (Map::new(), text.split_whitespace());
         while let Some(name) = words.next() {
-            let value = words.next().filter(|_| !name.starts_with('-') && !name.contains('='));
-            let form = || {
-                InvalidValue(format!(
-                    "`{text}`: give names without dashes and their values, such as \"loss 1% delay 30ms\""
-                ))
+            let Some(value) = words.next().filter(|_| !name.starts_with('-') && !name.contains('=')) else {
+                return Err(InvalidValue(
+                    "give names without dashes and their values, such as \"loss 1% delay 30ms\"".to_owned(),
+                ));
             };
-            if values.insert(name.to_owned(), value.ok_or_else(form)?.into()).is_some() {
-                return Err(InvalidValue(format!("`{text}`: {name} is given twice")));
+            if values.insert(name.to_owned(), value.into()).is_some() {
+                return Err(InvalidValue(format!("{name} is given twice")));
             }
         }
-        Self::new(values).map_err(|error| InvalidValue(format!("`{text}`: {error}")))
+        Self::new(values)
     }
 
     /// The impairment, with the options of the network that are not given.

@@ -127,10 +127,11 @@ impl PathArgs {
         self.impairment.with_record(self.patch()?.impairment())
     }
 
-    /// The impairment with the options in `words` ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
+    /// The impairment with the words of an option ("loss 1%,40% delay 10ms") in place of the same ones of these options. Seed and recorded path
     /// are those of `base`, which [`PathArgs::impairment`] has returned.
-    pub(crate) fn with(&self, base: &Impairment, words: &str) -> Result<Impairment, Failure> {
-        let words = ImpairmentPatch::from_words(words).map_err(Failure::usage)?;
+    pub(crate) fn with(&self, base: &Impairment, (option, words): (&str, &str)) -> Result<Impairment, Failure> {
+        let words = ImpairmentPatch::from_words(words);
+        let words = words.map_err(|error| Failure::usage(format_args!("{option}: {error}")))?;
         let Impairment { seed, recorded, .. } = base.clone();
         Ok(Impairment { seed, recorded, ..words.over(self.patch()?).impairment() })
     }
@@ -357,7 +358,7 @@ mod tests {
         let with = |line: &str, words: &str| {
             let options = Options::parse_from(["x"].into_iter().chain(line.split_whitespace()));
             let base = options.path.impairment().expect("valid options");
-            options.path.with(&base, words).map_err(|failure| (failure.code, failure.error.to_string()))
+            options.path.with(&base, ("--up", words)).map_err(|failure| (failure.code, failure.error.to_string()))
         };
         let plain = "--loss 3% --delay 20 --outage 5s@30s --seed 7";
         let both = impairment(plain.replace("--delay 20 ", "").as_str());
@@ -376,16 +377,16 @@ mod tests {
         let fields = "expected one of `network`, `loss`, `drop-packets`, `outage`, `delay`, `jitter`, `reorder`, `duplicate`, `bandwidth`";
         let form = "give names without dashes and their values, such as \"loss 1% delay 30ms\"";
         for (words, reason) in [
-            ("seed 8", format!("`seed 8`: unknown field `seed`, {fields}")),
-            ("loss 1% like a.jsonl", format!("`loss 1% like a.jsonl`: unknown field `like`, {fields}")),
-            ("help", format!("`help`: {form}")),
-            ("loss=1%", format!("`loss=1%`: {form}")),
-            ("--loss 1%", format!("`--loss 1%`: {form}")),
-            ("loss 1% delay", format!("`loss 1% delay`: {form}")),
-            ("loss 1% loss 2%", "`loss 1% loss 2%`: loss is given twice".to_owned()),
-            ("jitter 1x", "`jitter 1x`: unknown unit `x`; expected ns, us, ms, s, m or h".to_owned()),
+            ("seed 8", format!("seed: unknown field `seed`, {fields}")),
+            ("loss 1% like a.jsonl", format!("like: unknown field `like`, {fields}")),
+            ("help", form.to_owned()),
+            ("loss=1%", form.to_owned()),
+            ("--loss 1%", form.to_owned()),
+            ("loss 1% delay", form.to_owned()),
+            ("loss 1% loss 2%", "loss is given twice".to_owned()),
+            ("jitter 1x", "jitter: unknown unit `x`; expected ns, us, ms, s, m or h".to_owned()),
         ] {
-            assert_eq!(with("--seed 1", words), Err((2, reason)));
+            assert_eq!(with("--seed 1", words), Err((2, format!("--up: {reason}"))));
         }
     }
 
@@ -393,6 +394,6 @@ mod tests {
     fn directions_have_a_random_seed_in_common() {
         let options = Options::parse_from(["x", "--loss", "1%"]).path;
         let both = options.impairment().expect("valid options");
-        assert_eq!(options.with(&both, "loss 2%").expect("valid options").seed, both.seed);
+        assert_eq!(options.with(&both, ("--up", "loss 2%")).expect("valid options").seed, both.seed);
     }
 }
