@@ -4,7 +4,8 @@
 //! A script is text, one action per line:
 //!
 //! ```text
-//! =0123                 Settings, in the first line: each digit or letter changes a limit or the dialects.
+//! =0123                 Settings, in the first line: each digit or upper-case letter changes a limit. Lower-case letters disable
+//!                       dialects: `a` the first one.
 //! a+/ws?roomId=r        The client "a" connects to this path and query.
 //! a>{"type":"sync"}     The client sends a text. `$1` to `$9` are ids that the server has sent, in order.
 //! a!                    The client sends a binary message.
@@ -167,7 +168,7 @@ fn limits(settings: &str) -> SignalingLimits {
         max_connection_age: has('4').then(|| Duration::from_secs(100)),
         ..BroadcastSettings::default()
     };
-    let dialects = ['A', 'B', 'C', 'D'].into_iter().zip(Dialect::ALL).filter(|(digit, _)| !has(*digit));
+    let dialects = ('a'..='z').zip(Dialect::ALL).filter(|(letter, _)| !has(*letter));
     SignalingLimits {
         max_message_bytes: 4_096,
         max_updates: 2,

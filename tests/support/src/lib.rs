@@ -14,8 +14,6 @@ pub mod client;
 pub mod compare;
 pub mod echo_link;
 pub mod golden;
-#[cfg(feature = "signaling")]
-pub mod in_memory_hub;
 #[cfg(feature = "moqt")]
 pub mod joined_peers;
 pub mod link_client;

@@ -13,21 +13,22 @@ pub enum Received {
     End(Option<(u16, String)>),
 }
 
-/// Takes everything out of a queue.
+/// Takes everything out of a queue. The address of a frame identifies a message that is in several queues.
 ///
 /// # Panics
 ///
 /// If a frame is neither a text message nor a ping.
-pub fn read_queue(queue: &SendQueue) -> Vec<Received> {
+pub fn read_queue(queue: &SendQueue) -> Vec<(*const u8, Received)> {
     let mut received = Vec::new();
     loop {
         match queue.next_write(usize::MAX, usize::MAX / 2, std::task::Waker::noop()) {
             NextWrite::Frames { frames, .. } => {
                 queue.advance(frames.iter().map(tungstenite::Bytes::len).sum());
-                received.extend(frames.iter().filter(|frame| !frame.is_empty()).map(|frame| decode(frame)));
+                let frames = frames.iter().filter(|frame| !frame.is_empty());
+                received.extend(frames.map(|frame| (frame.as_ptr(), decode(frame))));
             }
             NextWrite::Close(PendingClose { code, reason, .. }) => {
-                received.push(Received::End(code.map(|code| (code.get(), reason))));
+                received.push((std::ptr::null(), Received::End(code.map(|code| (code.get(), reason)))));
             }
             NextWrite::Empty => return received,
         }

@@ -16,6 +16,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 use socket2::SockRef;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
 use crate::server::{exchange, poll_until, tcp};
@@ -155,9 +157,10 @@ impl TranscriptServer for Sockets {
         client.wait_until_processed()
     }
 
-    fn close(&mut self, name: &str) -> Result<(), String> {
+    fn close(&mut self, name: &str, reason: &str) -> Result<(), String> {
         let mut client = self.clients.remove(name).ok_or("is not there")?;
-        client.socket.close(None).map_err(|error| error.to_string())?;
+        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        client.socket.close((!reason.is_empty()).then_some(frame)).map_err(|error| error.to_string())?;
         // Reads until the server has answered the close frame.
         while client.socket.read().is_ok() {}
         drop(client);

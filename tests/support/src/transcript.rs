@@ -8,7 +8,7 @@
 //! ann< {"type":"RoomList","data":{"rooms":[]}}    The next message that the client receives must match this JSON.
 //! ann sends binary                                The client sends a binary message.
 //! ann receives nothing                            No message may be waiting for the client.
-//! ann closes                                      The client closes its connection with a close frame.
+//! ann closes bye                                  The client closes its connection with a close frame. The reason may be absent.
 //! ann is cut                                      The client's connection is lost.
 //! ann is closed 1008 Too much                     The server must have closed the connection with this code and reason.
 //! ann is dropped                                  The server must have ended the connection without a close frame.
@@ -27,7 +27,7 @@ pub trait TranscriptServer {
     fn connect(&mut self, name: &str, to: &str) -> Result<(), String>;
     fn send_text(&mut self, name: &str, text: &str) -> Result<(), String>;
     fn send_binary(&mut self, name: &str) -> Result<(), String>;
-    fn close(&mut self, name: &str) -> Result<(), String> {
+    fn close(&mut self, name: &str, _reason: &str) -> Result<(), String> {
         self.cut(name)
     }
     /// The client's connection is lost.
@@ -77,7 +77,7 @@ pub enum Step<'a> {
     IsDropped,
     Sends(&'a str),
     SendsBinary,
-    Closes,
+    Closes(&'a str),
     IsCut,
     Receives(&'a str),
     ReceivesNothing,
@@ -108,7 +108,7 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
         " is pinged" => Ok(Step::IsPinged),
         " is dropped" => Ok(Step::IsDropped),
         " sends binary" => Ok(Step::SendsBinary),
-        " closes" => Ok(Step::Closes),
+        " closes" => Ok(Step::Closes("")),
         " is cut" => Ok(Step::IsCut),
         " receives nothing" => Ok(Step::ReceivesNothing),
         _ => text(">")
@@ -116,6 +116,7 @@ pub fn step(line: &str) -> Result<Option<(&str, Step<'_>)>, String> {
             .or_else(|| text("<").map(Step::Receives))
             .or_else(connected)
             .or_else(closed)
+            .or_else(|| rest.strip_prefix(" closes ").map(Step::Closes))
             .ok_or(()),
     };
     step.map(|step| Some((name, step))).map_err(|()| format!("invalid transcript line: {line}"))
@@ -160,10 +161,10 @@ pub fn run_transcript(transcript: &str, server: &mut impl TranscriptServer) -> R
                 server.send_text(name, &text)
             }
             Step::SendsBinary => server.send_binary(name),
-            Step::Closes | Step::IsCut => {
+            Step::Closes(_) | Step::IsCut => {
                 server.no_message(name).map_err(at)?;
                 connected_names.retain(|other| *other != name);
-                if step == Step::Closes { server.close(name) } else { server.cut(name) }
+                if let Step::Closes(reason) = step { server.close(name, reason) } else { server.cut(name) }
             }
             Step::Receives(expected) => server.receive(name).and_then(|got| bindings.compare(expected, &got)),
             Step::ReceivesNothing => server.no_message(name),

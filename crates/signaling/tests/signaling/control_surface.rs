@@ -1,4 +1,4 @@
-//! What the transcripts of `fixtures/signaling/control_surface` cannot express: limits, guessed codes, commands and events of the embedding
+//! What the transcripts of `fixtures/signaling/bbx` cannot express: limits, guessed codes, commands and events of the embedding
 //! application, and unusual numbers.
 
 use std::collections::BTreeSet;

@@ -8,10 +8,11 @@ use jamjam_signaling::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use jamjam_signaling::token::{Claims, Secret, sign};
 use jamjam_signaling::{CloseCode, Dialect, Route, SignalingLimits, route};
 use serde_json::{Map, Value, json};
-use test_support::in_memory_hub::InMemoryHub;
 use test_support::logged::logged;
 use test_support::transcript::{TranscriptServer, run_transcript};
-use test_support::transcript_files::{sent_messages, transcripts};
+use test_support::transcript_files::{Transcript, sent_messages, transcripts};
+
+use crate::transcripts::TranscriptHub;
 
 const KEY: [u64; 4] = [1, 2, 3, 4];
 
@@ -60,6 +61,26 @@ impl Documented {
         self.docs.channels.iter().find(|channel| channel.id == id).unwrap()
     }
 
+    /// The channels that a connection with this URL can belong to. The first message may decide.
+    fn channels_of(&self, url: &str) -> Vec<&'static str> {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let route = route(path, query, &Dialect::ALL).unwrap_or_else(|error| panic!("{url}: {error}"));
+        if let Route::Broadcast(params) = &route {
+            return match params.room.as_deref() {
+                _ if params.is_control_channel => vec!["broadcast-control"],
+                Some("chat") => vec!["broadcast-chat"],
+                Some("radio") => vec!["broadcast-radio"],
+                _ => vec!["broadcast"],
+            };
+        }
+        let is_undecided = |channel: &ChannelDoc| channel.address == "/" && channel.query["required"] == json!([]);
+        let is_possible = |channel: &&ChannelDoc| match route.dialect() {
+            Some(dialect) => channel.dialect == dialect,
+            None => is_undecided(channel),
+        };
+        self.docs.channels.iter().filter(is_possible).map(|channel| channel.id).collect()
+    }
+
     /// The messages of these channels that have the schema of `message`.
     fn matching(&self, channels: &[&str], message: &Value) -> Vec<(&'static str, String)> {
         let candidates = self.server_messages.iter().filter(|(channel, ..)| channels.contains(channel));
@@ -68,45 +89,27 @@ impl Documented {
     }
 }
 
-/// The channels that a connection with this URL can belong to. The first message may decide.
-fn channels_of(url: &str) -> Vec<&'static str> {
-    let (path, query) = url.split_once('?').unwrap_or((url, ""));
-    match route(path, query, &Dialect::ALL) {
-        Ok(Route::Undecided) => vec!["jamjam", "bbx"],
-        Ok(Route::NewerJamjam(_)) => vec!["jamjam"],
-        Ok(Route::WebRtc(_)) => vec!["webrtc"],
-        Ok(Route::Broadcast(params)) if params.is_control_channel => vec!["broadcast-control"],
-        Ok(Route::Broadcast(params)) => match params.room.as_deref() {
-            Some("chat") => vec!["broadcast-chat"],
-            Some("radio") => vec!["broadcast-radio"],
-            _ => vec!["broadcast"],
-        },
-        other => panic!("{url}: {other:?}"),
-    }
-}
-
 #[test]
 fn all_messages_and_closes_in_the_transcripts_are_documented() {
     let documented = Documented::new();
     let (mut seen, mut closes) = (BTreeSet::new(), BTreeSet::new());
-    for dialect in ["jamjam", "broadcast", "control_surface", "webrtc"] {
-        for (name, transcript) in transcripts(dialect) {
-            let mut hub = InMemoryHub::new(KEY);
-            run_transcript(&transcript, &mut hub).unwrap_or_else(|error| panic!("{dialect}/{name}: {error}"));
-            for (url, text) in hub.received {
-                // The deepest relayed values exceed the depth that serde_json parses.
-                let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
-                let matching = documented.matching(&channels_of(&url), &message);
-                assert!(!matching.is_empty(), "{dialect}/{name}: {text} is not documented");
-                seen.extend(matching);
-            }
-            for (url, ended) in hub.ended {
-                let (code, reason) = ended.unwrap_or((CloseCode::ABNORMAL_CLOSURE.get(), String::new()));
-                let mut known = channels_of(&url).into_iter().flat_map(|id| &documented.channel(id).closes);
-                let is_documented = known.any(|close| close.code.get() == code && close.reason == reason);
-                assert!(is_documented, "{dialect}/{name}: {code} {reason:?} is not documented");
-                closes.insert((code, reason));
-            }
+    for Transcript { name, text, .. } in transcripts() {
+        let mut hub = TranscriptHub::new(KEY);
+        run_transcript(&text, &mut hub).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (url, text) in hub.received {
+            // The deepest relayed values exceed the depth that serde_json parses.
+            let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
+            let matching = documented.matching(&documented.channels_of(&url), &message);
+            assert!(!matching.is_empty(), "{name}: {text} is not documented");
+            seen.extend(matching);
+        }
+        for (url, ended) in hub.ended {
+            let (code, reason) = ended.unwrap_or((CloseCode::ABNORMAL_CLOSURE.get(), String::new()));
+            let channels = documented.channels_of(&url);
+            let mut known = channels.into_iter().flat_map(|id| &documented.channel(id).closes);
+            let is_documented = known.any(|close| close.code.get() == code && close.reason == reason);
+            assert!(is_documented, "{name}: {code} {reason:?} is not documented");
+            closes.insert((code, reason));
         }
     }
     assert!(closes.len() >= 6, "{closes:?}");
@@ -121,16 +124,16 @@ fn all_messages_and_closes_in_the_transcripts_are_documented() {
 #[test]
 fn documented_client_messages_are_those_of_the_protocols_and_in_a_transcript() {
     let documented = Documented::new();
-    for (id, folder, types) in [
-        ("jamjam", "jamjam", "ChatMessage CreateRoom JoinRoom LeaveRoom ListRooms PeerMessage UpdatePeerInfo"),
-        ("bbx", "control_surface", "join leave param ping sync trigger"),
-        ("webrtc", "webrtc", "answer call-ended ice-candidate offer participant-update ping request-participants"),
-        ("broadcast-chat", "broadcast", "chatMessage setUsername typing"),
+    for (id, types) in [
+        ("jamjam", "ChatMessage CreateRoom JoinRoom LeaveRoom ListRooms PeerMessage UpdatePeerInfo"),
+        ("bbx", "join leave param ping sync trigger"),
+        ("webrtc", "answer call-ended ice-candidate offer participant-update ping request-participants"),
+        ("broadcast-chat", "chatMessage setUsername typing"),
     ] {
-        let messages = &documented.channel(id).client_messages;
-        let names: BTreeSet<&str> = messages.iter().map(|message| &*message.name).collect();
+        let channel = documented.channel(id);
+        let names: BTreeSet<&str> = channel.client_messages.iter().map(|message| &*message.name).collect();
         assert_eq!(names, types.split(' ').collect(), "{id}");
-        let sent = sent_messages(folder);
+        let sent = sent_messages(channel.dialect);
         let unsent = names.iter().find(|name| sent.iter().all(|message| message["type"] != ***name));
         assert_eq!(unsent, None, "{id}");
     }
@@ -168,8 +171,8 @@ fn example_of(parameter: &Value) -> &str {
 
 /// A hub with the client `ann`, who is in the room of the channel if clients can join by URL. There are a second member `bob` and the bbx room
 /// `4711`.
-fn hub_in(channel: &ChannelDoc) -> InMemoryHub {
-    let mut hub = InMemoryHub::new(KEY);
+fn hub_in(channel: &ChannelDoc) -> TranscriptHub {
+    let mut hub = TranscriptHub::new(KEY);
     hub.program("creates room 4711").unwrap();
     let mut path = channel.address.to_owned();
     for (name, parameter) in channel.path_parameters.as_object().unwrap() {

@@ -23,9 +23,12 @@ use test_support::read_queue::{Received, read_queue};
 /// The address of clients for which a test names none, and of posts over HTTP.
 pub(crate) const SOURCE: &str = "192.0.2.1";
 
-/// The time `at_ms` milliseconds after the start. The wall clock starts at a fixed time in 2026.
+/// The wall clock starts at this time in 2026, in milliseconds since 1970.
+const START_MS: u64 = 1_795_000_000_000;
+
+/// The time `at_ms` milliseconds after the start.
 pub(crate) fn ms(at_ms: u64) -> WallClock {
-    WallClock::new(Time::from_millis(at_ms), Duration::from_millis(1_795_000_000_000 + at_ms))
+    WallClock::new(Time::from_millis(at_ms), Duration::from_millis(START_MS + at_ms))
 }
 
 /// A valid token for this room, signed with the secret `s`.
@@ -121,7 +124,10 @@ pub(crate) struct TestHub {
     pub(crate) sink: Recorded,
     /// The budget of all clients and of the server.
     pub(crate) budget: Arc<MemoryBudget>,
-    queues: BTreeMap<u64, Arc<SendQueue>>,
+    /// The queues of connections, also after their end.
+    pub(crate) queues: BTreeMap<u64, Arc<SendQueue>>,
+    /// When the wall clock starts, in milliseconds since 1970.
+    start_ms: u64,
     /// Connections whose queues are full, because they do not read.
     full: BTreeSet<u64>,
     events: Arc<Mutex<Vec<ControlSurfaceEvent>>>,
@@ -135,14 +141,19 @@ impl TestHub {
 
     /// A hub whose clients and server hold at most `budget` bytes.
     pub(crate) fn with_budget(limits: SignalingLimits, budget: Option<u64>) -> Self {
+        Self::with_key(limits, budget, START_MS, [1, 2, 3, 4])
+    }
+
+    /// A hub with ids that are derived from `key`.
+    pub(crate) fn with_key(limits: SignalingLimits, budget: Option<u64>, start_ms: u64, key: [u64; 4]) -> Self {
         let (budget, events) = (MemoryBudget::new(budget), Arc::<Mutex<Vec<_>>>::default());
         let (published, reports) = (Arc::clone(&events), Arc::<Mutex<Reports>>::default());
-        let hub = Hub::new(limits, [1, 2, 3, 4])
+        let hub = Hub::new(limits, key)
             .with_memory(&budget)
             .with_listener(Box::new(move |event| published.lock().expect("no panic").push(*event)))
             .with_observer(Some(Arc::clone(&reports) as _));
         let (sink, queues, full) = Default::default();
-        Self { hub, sink, budget, queues, full, events, reports }
+        Self { hub, sink, budget, queues, start_ms, full, events, reports }
     }
 
     /// This hub with a handler for a broadcast room.
@@ -156,12 +167,23 @@ impl TestHub {
         Self { hub: self.hub.with_media(Some(media)), ..self }
     }
 
+    fn wall_clock(&self, at_ms: u64) -> WallClock {
+        WallClock::new(Time::from_millis(at_ms), Duration::from_millis(self.start_ms + at_ms))
+    }
+
     /// Calls the hub, and records what it has sent.
     pub(crate) fn at<T>(&mut self, at_ms: u64, call: impl FnOnce(&Hub, WallClock) -> T) -> T {
-        let result = call(&self.hub, ms(at_ms));
-        for conn in self.queues.keys().copied().collect::<Vec<_>>() {
-            if !self.full.contains(&conn) {
-                self.read(conn);
+        let result = call(&self.hub, self.wall_clock(at_ms));
+        let reading: Vec<u64> = self.queues.keys().filter(|conn| !self.full.contains(conn)).copied().collect();
+        let received: Vec<_> =
+            reading.into_iter().map(|conn| self.read(conn)).filter(|frames| frames.len() > 1).collect();
+        for (number, one) in received.iter().enumerate() {
+            for other in &received[..number] {
+                let common = one.iter().filter(|frame| other.contains(frame));
+                assert!(
+                    common.eq(other.iter().filter(|frame| one.contains(frame))),
+                    "members receive messages in one order"
+                );
             }
         }
         self.sink.events.append(&mut self.events.lock().expect("no panic"));
@@ -169,16 +191,21 @@ impl TestHub {
         result
     }
 
-    /// Reads the queue of a connection.
-    fn read(&mut self, conn: u64) {
-        for received in read_queue(&self.queues[&conn]) {
+    /// Reads the queue of a connection. Returns the frames of the messages.
+    fn read(&mut self, conn: u64) -> Vec<*const u8> {
+        let mut frames = Vec::new();
+        for (frame, received) in read_queue(&self.queues[&conn]) {
             match received {
-                Received::Text(text) => self.sink.texts.push((conn, text)),
+                Received::Text(text) => {
+                    frames.push(frame);
+                    self.sink.texts.push((conn, text));
+                }
                 Received::Ping => self.sink.pinged.push(conn),
                 Received::End(Some((code, reason))) => self.sink.closed.push((conn, code, reason)),
                 Received::End(None) => self.sink.aborted.push(conn),
             }
         }
+        frames
     }
 
     /// A client no longer reads, and half of its queue is used.
@@ -214,7 +241,7 @@ impl TestHub {
     /// Adds a connection.
     pub(crate) fn add(&mut self, conn: u64, at_ms: u64, connection: NewConnection) {
         let memory = self.budget.account(Some(connection.source));
-        let queue = self.hub.on_connect(ms(at_ms), ConnId(conn), connection, &memory);
+        let queue = self.hub.on_connect(self.wall_clock(at_ms), ConnId(conn), connection, &memory);
         self.queues.insert(conn, queue);
         self.at(at_ms, |_, _| ());
     }

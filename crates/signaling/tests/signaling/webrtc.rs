@@ -5,6 +5,7 @@ use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::{Audience, Claims, Secret, sign};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
+use test_support::logged::logged;
 
 use crate::test_hub::{TestHub, ms, with_secret};
 
@@ -42,19 +43,32 @@ fn relayed_values_keep_their_bytes() {
     }
 }
 
+/// Only one rejection per second is logged, without the token.
 #[test]
-fn user_without_a_valid_token_does_not_replace_a_member() {
+fn user_without_a_valid_token_is_counted_and_replaces_no_member() {
     let limits = SignalingLimits { webrtc_requires_token: true, ..with_secret(&BroadcastSettings::default()) };
     let mut hub = TestHub::new(limits);
     let token = |user: &str| {
         let claims = Claims::new(user, "r", Map::new(), ms(0).unix_ms(), 60.0).with_audience(Audience::WebRtc);
         sign(&Secret::new("s"), &claims)
     };
-    for (conn, token) in (1..).zip([&*token("ann"), "", "x.y", &token("bob"), &token("ann")]) {
-        hub.connect_to(conn, &format!("/?roomId=r&userId=ann&userName=ann&token={token}"));
-    }
-    assert_eq!(hub.closed(), [(2, 4001), (3, 4002), (4, 4002), (1, 1000)]);
+    let lines = logged(|| {
+        for (conn, token) in (1..).zip([&*token("ann"), &token("bob"), "", "x.y", &token("ann")]) {
+            hub.connect_to(conn, &format!("/?roomId=r&userId=ann&userName=ann&token={token}"));
+        }
+        hub.connect_to(6, "/rooms/jam?token=x");
+    });
+    assert_eq!(hub.closed(), [(2, 4002), (3, 4001), (4, 4002), (1, 1000), (6, 4002)]);
     assert_eq!(hub.received(1).len(), 1);
+    let rejected: Vec<_> = lines.iter().filter(|line| line.contains("connection rejected")).collect();
+    let reason = r#"reason="Invalid or expired token" detail="token for another client""#;
+    assert_eq!(rejected, [&format!("WARN connection rejected conn=2 source=192.0.2.1 code=4002 {reason}")]);
+    let of = |name: &str| {
+        let mut dialects = hub.hub.counters_by_dialect().into_iter();
+        let (_, counts) = dialects.find(|(dialect, _)| *dialect == name).expect("a dialect");
+        (counts.closed_invalid_token, counts.requests_rejected, counts.connections_opened)
+    };
+    assert_eq!((of("webrtc"), of("broadcast")), ((3, 3, 5), (1, 1, 1)));
 }
 
 /// A concatenation of pieces of JSON, which is sometimes valid JSON.
