@@ -32,7 +32,6 @@
 //! | | [`node_group`] | many clients on one such loop |
 //! | | [`address`], [`units`], [`sanitize`] | what counts as one client, quantities such as `5ms`, untrusted text |
 //! | | [`rate_limit`], [`log_throttle`], [`memory_budget`], [`lock`] | limits that several servers share |
-//! | | [`close_code`] | why a WebSocket connection is closed |
 //! | `jamjam-moqt` | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | `jamjam-signaling` | [`signaling`] | the signaling server: hub, rooms, one module per dialect, and a client for jamjam rooms |
 //! | `jamjam-measure` | [`client`], [`run_record`] | the audio sender, the prober and fake musicians; the recorded run |
@@ -76,7 +75,7 @@ pub mod io;
 pub mod testing;
 
 pub use jamjam_core::{
-    address, audio, close_code, direction, echo, impairment, impairment_patch, link, lock, log_throttle, media_relay,
+    address, audio, direction, echo, impairment, impairment_patch, link, lock, log_throttle, media_relay,
     memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, stats, time, units,
     wire,
 };

@@ -4,7 +4,6 @@
 
 pub mod address;
 pub mod audio;
-pub mod close_code;
 mod datagram_store;
 pub mod direction;
 pub mod echo;

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use jamjam_core::close_code::CloseCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::call::Call;
+use super::close_code::CloseCode;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, CloseDoc, Schemas};

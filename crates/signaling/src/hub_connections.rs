@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::activity_log::ActivityKind;
 use super::call::{Call, REJECTED_CONNECTION, Sender};
+use super::close_code::CloseCode;
 use super::counters::{DialectCounters, counters_name};
 use super::device::DeviceId;
 use super::dialect::Dialect;
@@ -26,7 +27,6 @@ use super::server::{ConnId, Eviction, blocks};
 use super::timers::{TimerEvent, TimerKey};
 use super::token::TOKEN_MISSING;
 use super::web_socket_error::WebSocketError;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::MemoryAccount;
 use jamjam_core::rate_limit::Gcra;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, from_value, json};
 
+use super::close_code::CloseCode;
 use super::device::DeviceId;
 use super::hub::Hub;
 use super::lock::lock;
 use super::room::{Member, MemberData, MemberInfo, Room};
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::{Link, is_meant};
 use jamjam_core::time::WallClock;
 use jamjam_core::units::InvalidValue;

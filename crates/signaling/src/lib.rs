@@ -9,6 +9,7 @@ mod activity_log;
 pub mod broadcast;
 mod call;
 pub mod client;
+mod close_code;
 mod control_surface;
 mod control_surface_events;
 mod counters;
@@ -39,6 +40,7 @@ mod webrtc;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
 pub use call::REJECTED_CONNECTION;
+pub use close_code::CloseCode;
 pub use control_surface::{ALL_WRONG_CODES_RATE, WRONG_CODE_RATE};
 pub use control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
@@ -51,7 +53,6 @@ pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, 
 pub use hub_connections::NewConnection;
 pub use hub_posts::{AcceptedPost, BroadcastRoomDetails, PostError, PostFormat};
 pub use jamjam::WRONG_PASSWORD_RATE;
-pub use jamjam_core::close_code::CloseCode;
 pub use json::{integer, optional_integer};
 pub use limits::{ControlSurfaceLimits, DEFAULT_TEST_ROOM_PREFIX, Heartbeat, SignalingLimits};
 pub use route::{

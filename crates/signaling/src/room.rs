@@ -9,10 +9,10 @@ use std::num::NonZeroU64;
 use tracing::info;
 
 use super::call::{Call, Effect};
+use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
 use super::server::ConnId;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::sanitize::sanitize_name;
 use jamjam_core::time::Time;
 

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::call::{Call, Effect};
+use super::close_code::CloseCode;
 use super::limits::SignalingLimits;
 use super::lock::lock;
 use super::room::{CHANGED_ROOM, ConnectionClose, MemberData, MemberInfo, Room, RoomKey};
@@ -14,7 +15,6 @@ use super::server::{ConnId, Server};
 use super::snapshot::{ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, shown_name};
 use super::timers::{TimerEvent, TimerKey};
 use jamjam_core::address::source_network;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::{Time, WallClock};
 
 /// Maximum number of closed rooms whose ids are remembered.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use jamjam_core::close_code::CloseCode;
+use crate::close_code::CloseCode;
 use jamjam_core::lock::lock;
 use jamjam_core::time::Time;
 

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::activity_log::{ActivityKind, ActivityLog, ActivityOutcome, ActivityScope};
 use super::call::Sender;
+use super::close_code::CloseCode;
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::{CountersByDialect, DialectCounters, counters_index};
 use super::dialect::Dialect;
@@ -25,7 +26,6 @@ use super::send_queue::{PendingClose, SendQueue};
 use super::timers::Timers;
 use super::web_socket_error::WebSocketError;
 use jamjam_core::address::source_network;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget};
 use jamjam_core::rate_limit::{Gcra, KeyedGcra};

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
+use super::close_code::CloseCode;
 use super::counters::DialectCounters;
-use jamjam_core::close_code::CloseCode;
 
 /// Why an endpoint ends a WebSocket connection: a frame, a limit, or a peer that reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
+use super::close_code::CloseCode;
 use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
@@ -18,7 +19,6 @@ use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, Roster}
 use super::rooms::{AnyRooms, Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
-use jamjam_core::close_code::CloseCode;
 
 /// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;

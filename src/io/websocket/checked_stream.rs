@@ -16,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::rate_limit::Gcra;
+use crate::signaling::CloseCode;
 use crate::signaling::WebSocketError;
 use crate::time::Time;
 

@@ -23,9 +23,9 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
 use super::frame::{close_frame, error_of_library};
-use crate::close_code::CloseCode;
 use crate::io::clock;
 use crate::memory_budget::MemoryAccount;
+use crate::signaling::CloseCode;
 use crate::signaling::send_queue::{NextWrite, PendingClose, SendQueue};
 use crate::signaling::{self, ConnId, Hub, MAX_POSTPONEMENT, NewConnection, WebSocketError};
 

@@ -4,7 +4,7 @@ use tungstenite::error::ProtocolError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 
-use crate::close_code::CloseCode;
+use crate::signaling::CloseCode;
 use crate::signaling::WebSocketError;
 
 /// A close frame; without a code its payload is empty.

@@ -18,7 +18,7 @@ use super::rooms::{AnyRooms, Directory, Rooms};
 use super::route::BroadcastParams;
 use super::server::ConnId;
 use super::token::{TOKEN_MISSING, verify};
-use jamjam_core::close_code::CloseCode;
+use crate::close_code::CloseCode;
 use room::BroadcastRoom;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, Envelope};

@@ -13,13 +13,13 @@ use super::room_handler::{
     ClientInfo, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
 use crate::call::{Call, MAX_JOIN_DEBT};
+use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
 use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
 use crate::room::{ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, Roster};
 use crate::server::{ConnId, blocks};
 use crate::timers::Timers;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::{Time, WallClock};
 

@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::close_code::CloseCode;
 use crate::json::to_value;
 use crate::server::ConnId;
 use crate::token::Claims;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::time::{WallClock, iso_time};
 
 /// A room at the time of an event.

@@ -21,7 +21,7 @@ use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::message_docs::closes;
 use super::rooms::{AnyRooms, Directory, Rooms};
-use jamjam_core::close_code::CloseCode;
+use crate::close_code::CloseCode;
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];

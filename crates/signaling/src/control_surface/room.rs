@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::messages::{ClientMessage, ParamMessage, ParameterState, ServerMessage, TriggerMessage};
 use crate::call::{Call, Effect, MAX_LIST_DEBT};
+use crate::close_code::CloseCode;
 use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
 };
@@ -20,7 +21,6 @@ use crate::send_queue::UpdateKey;
 use crate::server::ConnId;
 use crate::timers::Timers;
 use jamjam_core::address::source_network;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::memory_budget::MemoryPermit;
 use jamjam_core::time::Time;
 

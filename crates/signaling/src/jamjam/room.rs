@@ -8,13 +8,13 @@ use super::messages::{
 use super::owner::{Owner, OwnerState};
 use super::reject;
 use crate::call::{Call, MAX_JOIN_DEBT};
+use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
 use crate::id_generator::{INVITE_CODE_LEN, IdGenerator, LONG_INVITE_CODE_LEN};
 use crate::json::{MessageError, to_json};
 use crate::limits::SignalingLimits;
 use crate::room::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, Member, MemberData, MemberInfo, Room, Roster};
 use crate::server::ConnId;
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::{MediaMember, MediaRooms};
 use jamjam_core::time::Time;
 

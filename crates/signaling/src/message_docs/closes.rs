@@ -7,7 +7,7 @@ use crate::dialect::Dialect;
 macro_rules! closes {
     ($($(#[doc = $cause:literal])+ $code:ident $reason:literal;)+) => {
         &[$($crate::message_docs::CloseDoc {
-            code: jamjam_core::close_code::CloseCode::$code,
+            code: crate::close_code::CloseCode::$code,
             reason: $reason,
             cause: concat!($($cause),+).trim_ascii(),
         },)+]

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
-use jamjam_core::close_code::CloseCode;
+use crate::close_code::CloseCode;
 
 pub(super) use closes::{ROOM_CLOSES, closes};
 pub(super) use schemas::Schemas;

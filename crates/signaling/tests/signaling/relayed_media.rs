@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use jamjam_core::close_code::CloseCode;
 use jamjam_core::media_relay::{MediaRelayConfig, MediaRooms};
+use jamjam_signaling::CloseCode;
 use jamjam_signaling::{ActivityOutcome, ConnId, Dialect, NewConnection, Route, SignalingLimits, route};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::sanitize::prefix;
+use jamjam_core::sanitize::prefix;
 
 /// Maximum length of a close reason, in bytes. A control frame carries at most 125 bytes, and the code takes 2 bytes.
 const MAX_REASON_BYTES: usize = 123;
