@@ -46,7 +46,8 @@ pub struct DialectFacts {
     pub(super) closes: &'static [&'static [CloseDoc]],
     /// Code and reason with which the server closes connections when it stops.
     pub(super) shutdown_close: (CloseCode, &'static str),
-    /// The type of the message with which a prober measures, and the type of the response.
+    /// The type of the message with which a prober measures, and the type of the response. Where the first message selects the dialect and a
+    /// prober needs no room, it is one that does.
     pub probe_types: [&'static str; 2],
     /// How a prober finds the request of a response.
     pub probe_method: ProbeMethod,
