@@ -22,10 +22,10 @@
 //! | crate | modules | contents |
 //! | --- | --- | --- |
 //! | `jamjam-core` | [`wire`], [`link`] | jamjam packets, STUN messages, and the encrypted link that newer clients use |
-//! | | [`echo`], [`impairment`] | the echo server: admission, reply queue, counters, reproducible loss and delay |
+//! | | [`echo`], [`impairment`] | the echo server: admission, delay line, counters, reproducible loss and delay |
 //! | | [`impairment_patch`] | impairment options as text and JSON, which lie over others |
 //! | | [`relay`], [`media_relay`] | forwarding over impaired paths: between clients and a target, and between members of rooms |
-//! | | [`path`], [`recorded_path`] | how impaired datagrams leave, and impairment like a recorded run |
+//! | | [`transit`], [`recorded_path`] | how impaired datagrams leave, and impairment like a recorded run |
 //! | | [`outcome`], [`direction`] | what became of each datagram, and the two directions of a path |
 //! | | [`audio`], [`stats`] | WAV, resampling, jitter buffer, audio quality; percentiles, loss, jitter, clock drift |
 //! | | [`time`], [`node`] | time values, and the interface between a UDP state machine and the loop that drives it |
@@ -76,7 +76,7 @@ pub mod testing;
 
 pub use jamjam_core::{
     address, audio, direction, echo, impairment, impairment_patch, link, lock, log_throttle, media_relay,
-    memory_budget, node, node_group, outcome, path, rate_limit, recorded_path, relay, sanitize, stats, time, units,
+    memory_budget, node, node_group, outcome, rate_limit, recorded_path, relay, sanitize, stats, time, transit, units,
     wire,
 };
 pub use jamjam_measure::{check, client, diagnosis, document, machine, report, run_record, verdict, waveform};

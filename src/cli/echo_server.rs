@@ -92,7 +92,7 @@ pub(crate) struct Args {
 
     /// Maximum memory for delayed packets, or off
     ///
-    /// Each packet counts as its length plus 100 bytes, or plus 1,000 bytes with impairment or --outcome-log. Packets beyond the limit
+    /// Each packet counts as its length plus 100 bytes, or plus about 930 with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
     #[arg(long, hide_short_help = true, value_name = "SIZE", value_parser = or_off(parse_size), default_value = BufferLimits::default().total.map_or_else(String::new, format_size), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<u64>,

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::impairment::{Impairment, LossCause, PacketClass};
-use crate::path::Passing;
 use crate::time::{Time, saturating_nanos};
 
 /// The outcome of a datagram.
@@ -78,15 +77,6 @@ impl<R> OutcomeEvent<R> {
     pub fn of_arrival(received_at: Time, route: R, (class, sequence): (PacketClass, u32), outcome: Outcome) -> Self {
         let (reordered, added_delay, copies_sent) = <_>::default();
         Self { received_at, route, class, sequence, outcome, reordered, added_delay, copies_sent }
-    }
-
-    /// The outcome of a datagram that has left its path: sent if a copy was sent.
-    #[must_use]
-    pub fn after_path<F, T>(self, passing: &Passing<F, T>) -> Self {
-        let Passing { entered_at, hold_until, copies_sent, departure, .. } = *passing;
-        let outcome = if copies_sent > 0 { Outcome::Sent } else { self.outcome };
-        let added_delay = departure.map_or(Duration::ZERO, |departure| departure.at - entered_at);
-        Self { outcome, reordered: hold_until.is_some(), added_delay, copies_sent, ..self }
     }
 
     /// The same outcome of a datagram that is named in another way.

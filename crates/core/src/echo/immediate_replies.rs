@@ -184,9 +184,10 @@ impl EchoServer {
             class: ReplyClass::Immediate,
             received_at: received.received_at,
             delay: Duration::ZERO,
+            is_impaired,
             contents,
             segment_size: contents.len(),
         };
-        self.replies.push(source.path, replies, is_impaired).map_err(|(_, reason)| reason)
+        self.queue(source.path, replies).map_err(|(_, reason)| reason)
     }
 }

@@ -1,70 +1,137 @@
-//! The impairment of replies. What happens to a reply is decided when its delay is over: it is lost, or enters the impaired path.
+//! The impaired network behind the delay line. What happens to a reply is decided when its delay is over: it is lost, or in transit.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::counters::Counters;
-use super::reply_store::{QueuedReply, ReplyClass};
+use super::observer::DropReason;
+use super::reply_exit::ReplyExit;
+use super::reply_store::{POSTPONED, Reply};
 use crate::address::canonical_socket_addr;
-use crate::impairment::{Bottleneck, Impairer, LossCause, PacketClass};
-use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
-use crate::path::{Passing, Path};
+use crate::impairment::{Bottleneck, Departure, Impairer, LossCause, PacketClass};
+use crate::node::TransmitSink;
+use crate::outcome::{ObservedImpairment, Outcome, OutcomeEvent, OutcomeObserver};
 use crate::time::Time;
+use crate::transit::{Exit, Exits, InTransit, Transit};
 use crate::wire::{self, PacketType};
-
-/// A reply on the impaired path.
-pub(super) type PassingReply = Passing<SocketAddr, QueuedReply>;
 
 /// The impairment of all replies except STUN responses and loop checks.
 pub(super) struct ImpairedReplies {
-    pub(super) impairer: Impairer,
-    pub(super) bottleneck: Bottleneck,
-    pub(super) path: Path<SocketAddr, QueuedReply>,
-    /// The delay of AUDIO.
-    pub(super) delay: Duration,
+    pub(super) transit: Transit<SocketAddr, Reply>,
+    network: Network,
     /// Arrival time of the first AUDIO, which is time 0 of outages.
     pub(super) started: Option<Time>,
-    pub(super) observer: OutcomeObserver<SocketAddr>,
-    pub(super) counters: Arc<Counters>,
+}
+
+/// What all replies share.
+struct Network {
+    impairer: Impairer,
+    bottleneck: Bottleneck,
+    /// The delay of AUDIO.
+    delay: Duration,
+    observer: OutcomeObserver<SocketAddr>,
 }
 
 impl ImpairedReplies {
-    /// Decides what happens to a reply, and enters it into the path. `admit` decides about a copy. Returns why the reply is lost.
-    pub(super) fn enter(&mut self, reply: QueuedReply, data: &[u8], admit: impl FnOnce() -> bool) -> Option<LossCause> {
-        let received_at = self.received_at(reply.class, reply.due);
-        let (class, sequence) = packet(data);
-        let since_start = self.started.filter(|start| *start <= received_at).map(|start| received_at - start);
-        let mut decision = self.impairer.decide(class, sequence, since_start);
-        if decision.loss.is_none() {
-            if decision.copies > 1 && !admit() {
+    /// Replies are impaired after `delay`. Their memory is charged to the server.
+    pub(super) fn new((impairment, observer): ObservedImpairment, delay: Duration) -> Self {
+        let (impairer, bottleneck) = (Impairer::new(impairment), Bottleneck::default());
+        let network = Network { impairer, bottleneck, delay, observer };
+        Self { transit: Transit::new(usize::MAX), network, started: None }
+    }
+
+    /// The delay of these datagrams is over.
+    pub(super) fn enter(&mut self, reply: &Reply, datagrams: &[u8], exit: &mut ReplyExit<'_>) {
+        for datagram in datagrams.chunks(reply.segment_size()) {
+            let (class, sequence) = packet(datagram);
+            let received_at = self.network.received_at(class, reply.due);
+            let since_start = self.started.filter(|start| *start <= received_at).map(|start| received_at - start);
+            let mut decision = self.network.impairer.decide(class, sequence, since_start);
+            let (admission, path) = (&mut exit.admission, reply.path);
+            if decision.loss.is_none()
+                && decision.copies > 1
+                && !admission.admit_copy(path, reply.class, exit.now, datagram.len())
+            {
                 decision.copies = 1;
             }
-            self.counters.impaired_reordered.add(usize::from(decision.reorder_delay.is_some()));
-            self.path.enter(reply.due, reply.path.peer, class, &decision, reply);
+            let reply = Reply { len: datagram.len() as u32, ..*reply };
+            let entered = self.transit.enter(reply.due, (path.peer, reply), (class, sequence), &decision, datagram);
+            exit.counters.impaired_reordered.add(usize::from(entered.is_ok() && decision.reorder_delay.is_some()));
+            if let Err(outcome) = entered {
+                let event = OutcomeEvent::of_arrival(reply.due, path.peer, (class, sequence), outcome);
+                NetworkExit { network: &mut self.network, exit }.on_outcome(reply, event);
+            }
         }
-        decision.loss
     }
 
-    /// The next reply that leaves the path by `now`. `Err` if the queue of the bandwidth limit was full.
-    pub(super) fn pop_due(&mut self, now: Time) -> Option<Result<PassingReply, PassingReply>> {
-        let Self { bottleneck, impairer, .. } = self;
-        self.path.pop_due(now, |passing| {
-            let size = (passing.token.len(), passing.copies_left);
-            bottleneck.enter(impairer.impairment.bandwidth, passing.due, size, passing.flow.ip())
-        })
+    /// Lets what is due leave. Returns false if the socket accepts no more.
+    pub(super) fn send_due(&mut self, sink: &mut dyn TransmitSink, exit: &mut ReplyExit<'_>) -> bool {
+        let now = exit.now;
+        self.transit.send_due(now, sink, &mut NetworkExit { network: &mut self.network, exit })
     }
 
-    /// A copy was sent, or sending it failed. Returns the reply if that was its last copy.
-    pub(super) fn on_left(&mut self, passing: PassingReply, is_sent: bool) -> Option<PassingReply> {
-        let left = self.path.on_left(passing, is_sent);
-        self.counters.impaired_duplicated.add(usize::from(left.is_none()));
-        left
+    /// Drops what is in transit.
+    pub(super) fn drop_all(&mut self, exit: &mut ReplyExit<'_>) {
+        self.transit.drop_all(&mut NetworkExit { network: &mut self.network, exit });
     }
 
-    /// Counts and reports the outcome of a reply.
-    pub(super) fn report(&mut self, event: &OutcomeEvent<SocketAddr>) {
-        let counters = &self.counters;
+    /// Reports replies that have never entered.
+    pub(super) fn report<'a>(
+        &mut self,
+        due: Time,
+        peer: SocketAddr,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+        outcome: Outcome,
+    ) {
+        datagrams.for_each(|datagram| {
+            self.network.report(OutcomeEvent::of_arrival(due, peer, packet(datagram), outcome));
+        });
+    }
+}
+
+impl Network {
+    /// When the packet arrived that is answered by a reply of this class, which would leave at `due` without impairment.
+    fn received_at(&self, class: PacketClass, due: Time) -> Time {
+        if class == Some(PacketType::Audio) { due.saturating_sub(self.delay) } else { due }
+    }
+
+    fn report(&mut self, event: OutcomeEvent<SocketAddr>) {
+        let received_at = self.received_at(event.class, event.received_at);
+        (self.observer)(&OutcomeEvent { received_at, route: canonical_socket_addr(event.route), ..event });
+    }
+}
+
+/// Where replies leave the impaired network.
+struct NetworkExit<'a, 'b> {
+    network: &'a mut Network,
+    exit: &'a mut ReplyExit<'b>,
+}
+
+impl Exits<SocketAddr, Reply> for NetworkExit<'_, '_> {
+    fn bottleneck(&mut self, one: &InTransit<SocketAddr, Reply>) -> Option<Departure> {
+        let Network { bottleneck, impairer, .. } = self.network;
+        bottleneck.enter(impairer.impairment.bandwidth, one.due, one.size(), one.flow.ip())
+    }
+
+    fn exit(
+        &mut self,
+        _: Time,
+        one: &mut InTransit<SocketAddr, Reply>,
+        bytes: &mut [u8],
+        sink: &mut dyn TransmitSink,
+    ) -> Exit {
+        let reply = &mut one.kept;
+        if !reply.is(POSTPONED) {
+            reply.due = one.due;
+        }
+        let exit = self.exit.send(reply, bytes, sink);
+        let is_copied = matches!(exit, Exit::Left(_)) && one.copies_left > 1;
+        self.exit.counters.impaired_duplicated.add(usize::from(is_copied));
+        exit
+    }
+
+    fn on_outcome(&mut self, reply: Reply, event: OutcomeEvent<SocketAddr>) {
+        let counters = self.exit.counters;
+        let is_lost = matches!(event.outcome, Outcome::Lost(_) | Outcome::BottleneckFull);
         match event.outcome {
             Outcome::Lost(LossCause::Outage) => counters.impaired_outage.add(1),
             Outcome::Lost(LossCause::Recorded) => counters.impaired_recorded.add(1),
@@ -72,21 +139,17 @@ impl ImpairedReplies {
             Outcome::Lost(LossCause::Burst) => counters.impaired_burst.add(1),
             Outcome::Lost(LossCause::Random) => counters.impaired_lost.add(1),
             Outcome::BottleneckFull => counters.impaired_queue.add(1),
+            // The memory was not available.
+            Outcome::Dropped => counters.dropped(DropReason::OutOfMemory).add(1),
             // The other outcomes are counted elsewhere.
             _ => {}
         }
-        (self.observer)(event);
+        if let Some(links) = self.exit.links.as_mut().filter(|_| is_lost) {
+            links.take_counter(reply.path);
+        }
+        self.exit.memory.release(&reply);
+        self.network.report(event);
     }
-
-    /// When the packet arrived that is answered by a reply of this class, which would leave at `due` without impairment.
-    pub(super) fn received_at(&self, class: ReplyClass, due: Time) -> Time {
-        if class == ReplyClass::Audio { due.saturating_sub(self.delay) } else { due }
-    }
-}
-
-/// The outcome of a reply to a packet of `client` that arrived at `received_at`.
-pub(super) fn event(received_at: Time, client: SocketAddr, reply: &[u8], outcome: Outcome) -> OutcomeEvent<SocketAddr> {
-    OutcomeEvent::of_arrival(received_at, canonical_socket_addr(client), packet(reply), outcome)
 }
 
 /// The class of the packet that a reply answers, and the sequence number of both.
@@ -97,20 +160,4 @@ fn packet(reply: &[u8]) -> (PacketClass, u32) {
         packet_type => packet_type,
     };
     (Some(class), packet.header.sequence)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::echo::reply_memory::{IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
-
-    #[test]
-    fn overhead_covers_the_memory_of_a_queued_reply() {
-        let queued = size_of::<QueuedReply>();
-        assert!(queued <= PACKET_OVERHEAD, "{queued}");
-        // The last table contains the memory of each client.
-        let passing = Path::<SocketAddr, QueuedReply>::max_bytes_per_datagram();
-        let impaired = queued.max(passing) + (size_of::<(u64, u64)>() + 1) * 16 / 7;
-        assert!(impaired <= IMPAIRED_PACKET_OVERHEAD, "{impaired}");
-    }
 }

@@ -22,23 +22,33 @@ const NOT_CONFIRMED: &str = "the client has sent no packet with the exchanged ke
 const PLAIN_LINK: &str = "the link is plain, but the client sends no AUDIO";
 const ENCRYPTED_LINK: &str = "the link is encrypted, but the client sends no AUDIO";
 
+/// What is still to be handled of a packet that concerns a link.
+pub(super) enum Content {
+    /// Nothing: it was answered.
+    Answered,
+    /// The packet itself.
+    Plain,
+    /// The opened packet. The keys seal its replies.
+    Opened(KeyId),
+}
+
 impl EchoServer {
-    /// Handles a packet that concerns a link ([`Links::concerns`](super::links::Links::concerns)). Returns false if it is to be handled as
-    /// a plain packet.
-    pub(super) fn handle_link_packet(
+    /// Opens a packet that concerns a link ([`Links::concerns`](super::links::Links::concerns)) in `buffer`, or answers a key exchange.
+    pub(super) fn open(
         &mut self,
         received: &Receive<'_>,
         source: &Source,
         header: Header,
         bytes: &[u8],
-    ) -> Result<bool, Dropped> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Content, Dropped> {
         let now = received.received_at;
-        let Some(links) = &mut self.replies.links else { return Ok(false) };
+        let Some(links) = &mut self.links else { return Ok(Content::Plain) };
         let policy = links.config.policy;
         if header.packet_type == PacketType::Control {
             let result = self.handle_control(received, source, bytes);
             self.source_table.on_control(received.source, result.unwrap_or_else(DropReason::sentence));
-            return Ok(result.map(|_| true)?);
+            return Ok(result.map(|_| Content::Answered)?);
         }
         if policy == LinkPolicy::Plain {
             if let Some(session) = links.session(now, received.source) {
@@ -50,10 +60,10 @@ impl EchoServer {
                     let _ = self.queue_reply(received, source, &ping, true);
                 }
             }
-            return Ok(false);
+            return Ok(Content::Plain);
         }
         if header.is_sealed() {
-            return self.handle_sealed(received, source, header, bytes, policy);
+            return self.open_sealed(received, header, bytes, buffer);
         }
         let is_required = policy == LinkPolicy::Require && header.packet_type == PacketType::Audio;
         let session = links.session(now, received.source);
@@ -73,7 +83,7 @@ impl EchoServer {
                 self.source_table.on_link(now, received.source, "plain", PLAIN_LINK);
             }
         }
-        Ok(false)
+        Ok(Content::Plain)
     }
 
     /// Answers CONTROL. Returns why the source may send no AUDIO.
@@ -85,7 +95,7 @@ impl EchoServer {
     ) -> Result<&'static str, DropReason> {
         let (now, peer) = (received.received_at, received.source);
         let half = bytes.strip_prefix(&CONTROL.to_bytes()).and_then(PublicHalf::parse);
-        let (Some(half), Some(links)) = (half, &mut self.replies.links) else {
+        let (Some(half), Some(links)) = (half, &mut self.links) else {
             return Err(DropReason::KeyExchange);
         };
         if links.config.policy == LinkPolicy::Plain {
@@ -129,49 +139,40 @@ impl EchoServer {
         Ok(NOT_CONFIRMED)
     }
 
-    /// Opens and handles a sealed packet. Returns false if it is to be handled as a plain packet. Leaves the header and the opened payload in
-    /// `self.opened`, which is empty if the packet does not open.
-    fn handle_sealed(
+    /// Opens a sealed packet in `buffer`.
+    fn open_sealed(
         &mut self,
         received: &Receive<'_>,
-        source: &Source,
         header: Header,
         bytes: &[u8],
-        policy: LinkPolicy,
-    ) -> Result<bool, Dropped> {
+        buffer: &mut Vec<u8>,
+    ) -> Result<Content, Dropped> {
         let (now, peer) = (received.received_at, received.source);
-        let mut datagram = std::mem::take(&mut self.opened);
-        datagram.clear();
-        datagram.extend_from_slice(bytes);
-        let opened =
-            self.replies.links.as_mut().map_or(Err(OpenError::NoKeys), |links| links.open(now, peer, &mut datagram));
-        let result = match &opened {
+        let Some(links) = &mut self.links else { return Ok(Content::Plain) };
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        let reason = match links.open(now, peer, buffer) {
             Ok(opened) => {
                 if opened.is_new_link {
                     self.source_table.on_link(now, peer, "encrypted", ENCRYPTED_LINK);
                 }
-                self.handle_opened(received, &with_keys(source, opened.keys), header, bytes, &mut datagram)
-                    .map(|()| true)
+                return Ok(Content::Opened(opened.keys));
             }
-            Err(OpenError::NoKeys) if header.packet_type == PacketType::Audio && policy == LinkPolicy::Auto => {
+            Err(OpenError::NoKeys)
+                if header.packet_type == PacketType::Audio && links.config.policy == LinkPolicy::Auto =>
+            {
                 self.counters.audio_without_keys.add(1);
-                Ok(false)
+                return Ok(Content::Plain);
             }
-            Err(error) => Err(Dropped::WellFormed(match error {
-                OpenError::NoKeys => DropReason::NoKeys,
-                OpenError::Replayed => DropReason::Replayed,
-                OpenError::Forged => DropReason::NotOpened,
-            })),
+            Err(OpenError::NoKeys) => DropReason::NoKeys,
+            Err(OpenError::Replayed) => DropReason::Replayed,
+            Err(OpenError::Forged) => DropReason::NotOpened,
         };
-        if opened.is_err() {
-            datagram.clear();
-        }
-        self.opened = datagram;
-        result
+        Err(reason.into())
     }
 
     /// Handles an opened packet. `sealed` is the received datagram.
-    fn handle_opened(
+    pub(super) fn handle_opened(
         &mut self,
         received: &Receive<'_>,
         source: &Source,
@@ -184,7 +185,7 @@ impl EchoServer {
             return self.handle_immediate(received, source, header, opened);
         }
         // The sealed bytes never repeat, unlike the opened bytes of a client that starts again with silence.
-        let result = self.handle_single_audio(received, source, header, sealed, opened);
+        let result = self.handle_audio(received, source, header, sealed, opened);
         if !self.observers.is_empty() {
             to_plain(opened);
         }
@@ -198,7 +199,7 @@ fn fallback_ping(now: Time) -> [u8; HEADER_LEN + PING_PAYLOAD_LEN] {
 }
 
 /// The source, with replies that are sealed with these keys.
-fn with_keys(source: &Source, keys: KeyId) -> Source {
+pub(super) fn with_keys(source: &Source, keys: KeyId) -> Source {
     let path = ReplyPath { keys: Some(keys), ..source.path };
     Source { path, digests: source.digests.clone() }
 }

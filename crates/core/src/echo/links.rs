@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::reply_store::{QueuedReply, ReplyClass, ReplyPath, ReplyState};
+use super::reply_store::{Reply, ReplyClass, ReplyPath, SEALED};
 use crate::address::source_network;
 use crate::link::{ControlAction, KeyId, LinkKey, OpenError, Opened, PublicHalf, Session, exchange};
 use crate::rate_limit::{Gcra, KeyedGcra};
@@ -199,7 +199,7 @@ impl Links {
     }
 
     /// Whether a reply may leave. Otherwise, its link was replaced or has ended.
-    pub(super) fn permits(&mut self, now: Time, reply: &QueuedReply) -> bool {
+    pub(super) fn permits(&mut self, now: Time, reply: &Reply) -> bool {
         let session = self.session(now, reply.path.peer);
         match reply.path.keys {
             Some(keys) => session.is_some_and(|session| session.sealer(keys).is_some()),
@@ -208,11 +208,12 @@ impl Links {
     }
 
     /// Seals the datagrams of a reply that is about to leave, unless they are already sealed or the reply is plain.
-    pub(super) fn seal(&mut self, reply: &mut QueuedReply, datagrams: &mut [u8]) {
+    pub(super) fn seal(&mut self, reply: &mut Reply, datagrams: &mut [u8]) {
         if let Some(keys) = reply.path.keys
             && let Some(sealer) = self.sessions.get_mut(&reply.path.peer).and_then(|session| session.sealer(keys))
-            && std::mem::replace(&mut reply.state, ReplyState::Sealed) != ReplyState::Sealed
+            && !reply.is(SEALED)
         {
+            reply.marks |= SEALED;
             datagrams.chunks_mut(reply.segment_size()).for_each(|datagram| sealer.seal(datagram));
         }
     }

@@ -6,6 +6,7 @@
 
 mod admission;
 mod counters;
+mod delay_line;
 mod drops;
 mod immediate_replies;
 mod impaired_replies;
@@ -17,8 +18,8 @@ mod loop_detection;
 mod mapped_address;
 mod observer;
 mod rate_limiter;
+mod reply_exit;
 mod reply_memory;
-mod reply_queue;
 mod reply_store;
 mod server;
 mod source_stats;

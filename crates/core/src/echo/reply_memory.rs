@@ -7,14 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::observer::DropReason;
-use super::reply_store::{ReplyClass, ReplyPath};
+use super::reply_store::{Reply, ReplyClass};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
+use crate::transit::Transit;
 
 /// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
 pub(super) const PACKET_OVERHEAD: usize = 100;
 
-/// Bytes charged for an impaired reply in addition to its own bytes. These bytes also cover the entries of hash tables.
-pub const IMPAIRED_PACKET_OVERHEAD: usize = 1_000;
+/// Bytes charged for a datagram in addition to its own bytes if replies are impaired: those in transit, and the entry of its client in a hash
+/// table, as in [`Transit::PRICE`].
+pub const IMPAIRED_PACKET_OVERHEAD: usize =
+    Transit::<SocketAddr, Reply>::PRICE + (size_of::<(u64, u64)>() + 1) * 16 / 7;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. They are separate from those of AUDIO, so that
 /// KEEPALIVEs are answered even if the memory for AUDIO is full.
@@ -46,7 +49,14 @@ impl Default for BufferLimits {
     }
 }
 
+/// If not all datagrams are queued: the number of those that are, which are the first, and the reason to drop the others.
+pub(super) type PushResult = Result<(), (usize, DropReason)>;
+
 pub(super) struct ReplyMemory {
+    /// Bytes charged for a datagram in addition to its own bytes.
+    overhead: usize,
+    /// Number of datagrams of each class.
+    pub(super) datagrams: [usize; 2],
     /// Limits of each class.
     limits: [BufferLimits; 2],
     /// Memory of each class, in bytes.
@@ -63,6 +73,8 @@ impl ReplyMemory {
     /// No memory is held. `limits` apply to AUDIO. All replies hold memory of `budget`.
     pub(super) fn new(limits: BufferLimits, budget: &Arc<MemoryBudget>) -> Self {
         Self {
+            overhead: PACKET_OVERHEAD,
+            datagrams: [0; 2],
             limits: [limits, IMMEDIATE_REPLY_LIMITS],
             held: [0; 2],
             held_by_bucket: vec![[0; 2]; ADDRESS_BUCKETS],
@@ -76,15 +88,20 @@ impl ReplyMemory {
         self.held.iter().sum()
     }
 
-    /// Charges `all` bytes, or as many times `one` as the limits permit. If this is not all, returns the number of charged bytes and the
-    /// reason to drop the rest.
-    pub(super) fn charge(
-        &mut self,
-        path: ReplyPath,
-        class: ReplyClass,
-        all: u64,
-        one: u64,
-    ) -> Result<(), (u64, DropReason)> {
+    /// Charges more for each datagram from now on, because replies are impaired.
+    pub(super) fn impair(&mut self) {
+        self.overhead = IMPAIRED_PACKET_OVERHEAD;
+    }
+
+    /// Bytes charged for `datagrams` datagrams with `len` bytes in total.
+    fn cost(&self, len: usize, datagrams: usize) -> u64 {
+        (len + datagrams * self.overhead) as u64
+    }
+
+    /// Charges the datagrams of a reply, or as many of them as the limits permit.
+    pub(super) fn charge(&mut self, reply: &Reply) -> PushResult {
+        let Reply { path, class, .. } = *reply;
+        let (all, one) = (self.cost(reply.len(), reply.segment_count()), self.cost(reply.segment_size(), 1));
         let index = class as usize;
         let limits = self.limits[index];
         let (total, per_client) = (limits.total.unwrap_or(u64::MAX), limits.per_client.unwrap_or(u64::MAX));
@@ -106,20 +123,25 @@ impl ReplyMemory {
         if charged == 0 {
             return Err((0, full));
         }
+        let datagrams = if charged == all { reply.segment_count() } else { (charged / one) as usize };
         if self.permit.resize(self.held_bytes() + charged).is_err() {
             return Err((0, DropReason::MemoryBudget));
         }
         self.held[index] += charged;
+        self.datagrams[index] += datagrams;
         *self.held_by_client.entry(client).or_default() += charged;
         if path.is_limited {
             self.held_by_bucket[path.network as usize % ADDRESS_BUCKETS][index] += charged;
         }
-        if charged == all { Ok(()) } else { Err((charged, full)) }
+        if charged == all { Ok(()) } else { Err((datagrams, full)) }
     }
 
-    pub(super) fn release(&mut self, path: ReplyPath, class: ReplyClass, charged: u64) {
-        let index = class as usize;
+    /// The datagrams of a reply are no longer queued.
+    pub(super) fn release(&mut self, reply: &Reply) {
+        let Reply { path, class, .. } = *reply;
+        let (index, charged) = (class as usize, self.cost(reply.len(), reply.segment_count()));
         self.held[index] -= charged;
+        self.datagrams[index] -= reply.segment_count();
         // Less memory is never refused.
         let _ = self.permit.resize(self.held_bytes());
         if path.is_limited {
@@ -136,12 +158,6 @@ impl ReplyMemory {
             self.held_by_client = HashMap::new();
         }
     }
-}
-
-/// Bytes charged for `packets` datagrams of `bytes` bytes in total.
-pub(super) fn cost(bytes: usize, packets: usize, is_impaired: bool) -> u64 {
-    let overhead = if is_impaired { IMPAIRED_PACKET_OVERHEAD } else { PACKET_OVERHEAD };
-    (bytes + packets * overhead) as u64
 }
 
 /// Clients with equal digests share a limit. A digest takes less memory than an address.

@@ -49,41 +49,42 @@ pub(super) struct NewReplies<'a> {
     pub(super) received_at: Time,
     /// Time from the arrival to the reply, without impairment.
     pub(super) delay: Duration,
+    /// Whether the impaired network follows.
+    pub(super) is_impaired: bool,
     /// One or more datagrams, none of them empty.
     pub(super) contents: &'a [u8],
     /// Length of each datagram; the last may be shorter.
     pub(super) segment_size: usize,
 }
 
-/// What is still to be done with a queued reply before it leaves.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum ReplyState {
-    /// Sealing, if its link is encrypted.
-    Open,
-    /// The same, but first the impaired path after its delay.
-    Impaired,
-    /// Nothing. A reply is sealed when it leaves: sealed before its delay, its counter would be too old on arrival. It stays sealed if the
-    /// socket does not accept it, and for its duplicates.
-    Sealed,
-}
+/// The impaired network follows the delay line.
+pub(super) const IMPAIRED: u8 = 1;
 
-/// One or more queued datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueuedReply {
-    /// When the datagrams may be sent. Later than `due` if they exceeded the limits of their address when they were due. They then already
-    /// count towards these limits. Immediate replies that are not impaired have [`Time::ZERO`], so that they precede AUDIO that is late.
-    pub(super) send_at: Time,
-    /// Position of the bytes in the store of the class, which increases with each stored datagram.
-    pub(super) position: u64,
+/// The datagrams exceeded the limits of their address when they were due. They wait, and already count towards these limits.
+pub(super) const POSTPONED: u8 = 2;
+
+/// The datagrams are sealed, as they are when they first leave: sealed before their delay, their counters would be too old on arrival.
+pub(super) const SEALED: u8 = 4;
+
+/// One or more datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reply {
+    /// When the first of them is due.
     pub(super) due: Time,
     pub(super) path: ReplyPath,
+    /// Length of all datagrams.
     pub(super) len: u32,
     pub(super) segment_size: u16,
     pub(super) class: ReplyClass,
-    pub(super) state: ReplyState,
+    /// [`IMPAIRED`], [`POSTPONED`] and [`SEALED`], in one byte because many replies wait.
+    pub(super) marks: u8,
 }
 
-impl QueuedReply {
+impl Reply {
+    pub(super) fn is(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }
@@ -92,22 +93,32 @@ impl QueuedReply {
         self.segment_size.into()
     }
 
-    pub(super) fn was_postponed(&self) -> bool {
-        self.send_at > self.due
-    }
-
     pub(super) fn segment_count(&self) -> usize {
         self.len().div_ceil(self.segment_size())
     }
+}
 
-    /// Whether `next` can extend the segmented send of this reply, provided that their bytes are contiguous.
+/// A reply in the delay line.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueuedReply {
+    /// When the datagrams may leave the delay line. Immediate replies that are not impaired have [`Time::ZERO`], so that they precede AUDIO
+    /// that is late.
+    pub(super) send_at: Time,
+    /// Position of the bytes in the store of the class, which increases with each stored datagram.
+    pub(super) position: u64,
+    pub(super) reply: Reply,
+}
+
+impl QueuedReply {
+    /// Whether `next` can extend the segmented send of this reply, provided that their bytes are contiguous. Impaired replies keep their times.
     pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        let (one, next) = (&self.reply, &next.reply);
         // Only the last datagram of a segmented send may be shorter.
-        let fits = next.segment_size == self.segment_size
-            || (next.len < u32::from(self.segment_size) && next.len <= u32::from(next.segment_size));
-        fits && self.len().is_multiple_of(self.segment_size())
-            && (self.class, self.path, self.was_postponed(), self.state)
-                == (next.class, next.path, next.was_postponed(), next.state)
+        let fits = next.segment_size == one.segment_size
+            || (next.len < u32::from(one.segment_size) && next.len <= u32::from(next.segment_size));
+        fits && !one.is(IMPAIRED)
+            && one.len().is_multiple_of(one.segment_size())
+            && (one.class, one.path, one.marks) == (next.class, next.path, next.marks)
     }
 }
 
@@ -186,8 +197,8 @@ mod tests {
                     position += 1;
                     let send_at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
                     let class = ReplyClass::Audio;
-                    let (due, state) = (send_at, ReplyState::Open);
-                    replies.push(QueuedReply { send_at, position, due, path, len: 12, segment_size: 12, class, state });
+                    let reply = Reply { due: send_at, path, len: 12, segment_size: 12, class, marks: 0 };
+                    replies.push(QueuedReply { send_at, position, reply });
                     model.insert((send_at, position));
                 }
                 for _ in 0..popped {

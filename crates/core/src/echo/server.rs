@@ -7,22 +7,23 @@ use std::time::Duration;
 
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
+use super::delay_line::DelayLine;
 use super::drops::{DropLog, Dropped};
 use super::impaired_replies::ImpairedReplies;
+use super::link_packets::{Content, with_keys};
 use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::loop_detection::RepetitionLimit;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::observer::{DropReason, ObservedDatagram, SourceObserver};
-use super::reply_memory::{BufferLimits, ReplyMemory};
-use super::reply_queue::{PushResult, ReplyQueue};
-use super::reply_store::{NewReplies, ReplyClass};
+use super::reply_exit::ReplyExit;
+use super::reply_memory::{BufferLimits, PushResult, ReplyMemory};
+use super::reply_store::{NewReplies, ReplyClass, ReplyPath};
 use super::sources::{SharedSources, SourceTable};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
-use crate::impairment::Impairer;
 use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
-use crate::outcome::ObservedImpairment;
+use crate::outcome::{ObservedImpairment, Outcome};
 use crate::pauses::Pauses;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
@@ -67,7 +68,12 @@ pub type ReadSocketDrops = Box<dyn Fn() -> Option<u64> + Send>;
 pub struct EchoServer {
     pub(super) delay: Duration,
     local_port: Option<u16>,
-    pub(super) replies: ReplyQueue,
+    pub(super) line: DelayLine,
+    /// The impaired network behind the delay line, if replies are impaired.
+    pub(super) impaired: Option<ImpairedReplies>,
+    pub(super) memory: ReplyMemory,
+    /// The encrypted links, if they are enabled.
+    pub(super) links: Option<Links>,
     pub(super) counters: Arc<Counters>,
     pub(super) admission: Admission,
     pub(super) source_table: SourceTable,
@@ -75,8 +81,8 @@ pub struct EchoServer {
     pub(super) observers: Vec<SourceObserver>,
     /// The headers of the current batch, and whether each concerns a link. The vector is kept to reuse its memory.
     parsed: Vec<(Result<Header, PacketError>, bool)>,
-    /// The opened packet. The vector is kept to reuse its memory.
-    pub(super) opened: Vec<u8>,
+    /// An opened packet. The vector is kept to reuse its memory.
+    opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
     pub(super) pauses: Pauses,
     /// Whether all that was due was sent when the server was last polled.
@@ -89,16 +95,17 @@ pub struct EchoServer {
 impl EchoServer {
     /// A server that has received nothing.
     pub fn new(config: EchoConfig) -> Self {
-        let counters = Arc::<Counters>::default();
-        let memory = ReplyMemory::new(config.buffer_limits, &config.memory_budget);
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            replies: ReplyQueue::new(memory, Arc::clone(&counters)),
+            line: DelayLine::default(),
+            impaired: None,
+            memory: ReplyMemory::new(config.buffer_limits, &config.memory_budget),
+            links: None,
             admission: Admission::new(config.admission, config.delay),
             pauses: Pauses::default(),
             is_writable: true,
-            counters,
+            counters: Arc::default(),
             source_table: SourceTable::new(config.log_sources, config.delay),
             drop_log: DropLog::default(),
             observers: Vec::new(),
@@ -113,21 +120,19 @@ impl EchoServer {
     /// Impairs replies, if they are to be impaired. The observer receives the outcome of each.
     #[must_use]
     pub fn with_impairment(mut self, impairment: Option<ObservedImpairment>) -> Self {
-        let Some((impairment, observer)) = impairment else { return self };
+        let Some(impairment) = impairment else { return self };
         // Each round of a reply loop may take that long.
-        let max_delay = self.delay + impairment.max_delay();
+        let max_delay = self.delay + impairment.0.max_delay();
         self.admission.audio_limit = RepetitionLimit::audio(max_delay);
         self.source_table.max_delay = max_delay;
-        let (impairer, bottleneck, path, started) = (Impairer::new(impairment), <_>::default(), <_>::default(), None);
-        let (delay, counters) = (self.delay, self.counters());
-        let impaired = ImpairedReplies { impairer, bottleneck, path, delay, started, observer, counters };
-        self.replies.impaired = Some(impaired);
+        self.memory.impair();
+        self.impaired = Some(ImpairedReplies::new(impairment, self.delay));
         self
     }
 
     /// Enables encrypted links. Otherwise, CONTROL is ignored, and sealed packets are handled like other packets.
     pub fn enable_links(&mut self, config: LinkConfig) {
-        self.replies.links = Some(Links::new(config));
+        self.links = Some(Links::new(config));
     }
 
     /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
@@ -145,7 +150,6 @@ impl EchoServer {
     /// Passes every datagram of an allowed source to `observer`, in the order of their arrival at the server. Earlier observers still receive
     /// them. The observer runs on the node's thread and must not block.
     pub fn observe(&mut self, observer: impl FnMut(ObservedDatagram<'_>) + Send + 'static) {
-        self.opened.clear();
         self.observers.push(Box::new(observer));
     }
 
@@ -160,10 +164,20 @@ impl EchoServer {
     }
 
     /// Counts all queued replies as dropped.
-    pub fn stop(self) {
-        self.counters.dropped_at_stop.add(self.replies.stop());
+    pub fn stop(mut self) {
+        self.counters.dropped_at_stop.add(self.memory.datagrams.iter().sum());
+        if let (line, Some(impaired), mut exit) = self.stages(Time::ZERO) {
+            impaired.drop_all(&mut exit);
+            std::mem::take(line).drop_all(impaired);
+        }
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
+    }
+
+    /// The two stages that replies pass, and their exit.
+    fn stages(&mut self, now: Time) -> (&mut DelayLine, Option<&mut ImpairedReplies>, ReplyExit<'_>) {
+        let Self { line, impaired, memory, links, admission, source_table: sources, counters, .. } = self;
+        (line, impaired.as_mut(), ReplyExit { now, links: links.as_mut(), admission, sources, memory, counters })
     }
 
     /// The driver calls the server. See [`Pauses::on_call`].
@@ -177,26 +191,34 @@ impl EchoServer {
 
     /// Handles datagrams of one source.
     pub(super) fn handle_receive(&mut self, received: &Receive<'_>) {
+        if let Some(source) = self.classify(received) {
+            self.handle_segments(received, &source);
+        }
+    }
+
+    /// The source of datagrams. `None` if it gets no replies.
+    fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
         let (ip, canonical) = (received.source.ip(), canonical_socket_addr(received.source));
         let datagrams = || received.segments().count();
         if received.source.port() == 0 {
             // A reply to port 0 fails, and the failure would disable segmented sends for all clients.
             self.counters.dropped_port_zero.add(datagrams());
             log_events::log_dropped_source(canonical, "port_zero", "source port 0");
-        } else if is_invalid_source(ip)
-            || is_ipv4_source_over_ipv6(ip, received.dst_ip)
-            || self.is_from_itself(received)
-        {
+            return None;
+        }
+        if is_invalid_source(ip) || is_ipv4_source_over_ipv6(ip, received.dst_ip) || self.is_from_itself(received) {
             self.counters.dropped_invalid_source.add(datagrams());
             // The address is logged as received: its canonical form would hide why it is invalid.
             log_events::log_dropped_source(received.source, "invalid_source", "invalid source address");
-        } else if let Some(source) = self.admission.classify(received) {
-            self.handle_segments(received, &source);
-        } else {
+            return None;
+        }
+        let source = self.admission.classify(received);
+        if source.is_none() {
             self.counters.dropped_not_allowed.add(datagrams());
             self.drop_log.not_allowed.record(received.source, datagrams());
             log_events::log_dropped_source(canonical, "not_allowed", "source not in --allow");
         }
+        source
     }
 
     /// Whether the source is this server's own address and port.
@@ -210,7 +232,7 @@ impl EchoServer {
     fn handle_segments(&mut self, received: &Receive<'_>, source: &Source) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
-        let links = self.replies.links.as_ref().map(|links| (links, links.has_session(received.source)));
+        let links = self.links.as_ref().map(|links| (links, links.has_session(received.source)));
         let concerns_link = |header| links.is_some_and(|(links, has_session)| links.concerns(has_session, header));
         parsed.extend(received.segments().map(|bytes| {
             let header = wire::parse_packet(bytes).map(|packet| packet.header);
@@ -231,36 +253,35 @@ impl EchoServer {
             }
             self.queue_run(received, source, run);
             run = end..end;
-            let result = match admitted {
-                Some(admitted) => admitted.map_err(Dropped::from),
-                None => self.handle_single(received, source, header, is_link, bytes),
+            if let Some(admitted) = admitted {
+                self.conclude(received, bytes, None, admitted.map_err(Dropped::from));
+                continue;
+            }
+            let mut buffer = std::mem::take(&mut self.opened);
+            let content = match header {
+                Ok(header) if is_link => self.open(received, source, header, bytes, &mut buffer),
+                _ => Ok(Content::Plain),
             };
-            self.conclude(received, bytes, result);
+            let is_opened = matches!(content, Ok(Content::Opened(_)));
+            let result = content.and_then(|content| match (content, header) {
+                (Content::Answered, _) => Ok(()),
+                (Content::Opened(keys), Ok(header)) => {
+                    self.handle_opened(received, &with_keys(source, keys), header, bytes, &mut buffer)
+                }
+                (_, Ok(header)) if is_audio(header) => self.handle_audio(received, source, header, bytes, bytes),
+                (_, Ok(header)) => self.handle_immediate(received, source, header, bytes),
+                (_, Err(_)) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
+                (_, Err(error)) => Err(error.into()),
+            });
+            self.conclude(received, bytes, is_opened.then_some(&*buffer), result);
+            self.opened = buffer;
         }
         self.queue_run(received, source, run);
         self.parsed = parsed;
     }
 
-    /// Handles one datagram. `header` is the result of parsing it.
-    fn handle_single(
-        &mut self,
-        received: &Receive<'_>,
-        source: &Source,
-        header: Result<Header, PacketError>,
-        is_link: bool,
-        bytes: &[u8],
-    ) -> Result<(), Dropped> {
-        match header {
-            Ok(header) if is_link && self.handle_link_packet(received, source, header, bytes)? => Ok(()),
-            Ok(header) if is_audio(header) => self.handle_single_audio(received, source, header, bytes, bytes),
-            Ok(header) => self.handle_immediate(received, source, header, bytes),
-            Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Records and queues an AUDIO packet of a link. `bytes` is the received datagram, `echo` is what is to be echoed.
-    pub(super) fn handle_single_audio(
+    pub(super) fn handle_audio(
         &mut self,
         received: &Receive<'_>,
         source: &Source,
@@ -280,16 +301,13 @@ impl EchoServer {
         if contents.is_empty() {
             return;
         }
-        let piece_len = if self.replies.impaired.is_some() { segment_size } else { contents.len() };
-        for contents in contents.chunks(piece_len) {
-            let result = self.queue_audio(received, source, contents, segment_size);
-            if result.is_ok() && self.observers.is_empty() {
-                continue;
-            }
-            for (index, bytes) in contents.chunks(segment_size).enumerate() {
-                let dropped = result.err().filter(|(queued, _)| index >= *queued);
-                self.conclude(received, bytes, dropped.map_or(Ok(()), |(_, reason)| Err(reason.into())));
-            }
+        let result = self.queue_audio(received, source, contents, segment_size);
+        if result.is_ok() && self.observers.is_empty() {
+            return;
+        }
+        for (index, bytes) in contents.chunks(segment_size).enumerate() {
+            let dropped = result.err().filter(|(queued, _)| index >= *queued);
+            self.conclude(received, bytes, None, dropped.map_or(Ok(()), |(_, reason)| Err(reason.into())));
         }
     }
 
@@ -302,36 +320,51 @@ impl EchoServer {
         segment_size: usize,
     ) -> PushResult {
         let (received_at, delay) = (received.received_at, self.delay);
-        let new = NewReplies { class: ReplyClass::Audio, received_at, delay, contents, segment_size };
-        let result = self.replies.push(source.path, new, true);
+        if let Some(impaired) = &mut self.impaired {
+            impaired.started.get_or_insert(received_at);
+        }
+        let new =
+            NewReplies { class: ReplyClass::Audio, received_at, delay, is_impaired: true, contents, segment_size };
+        let result = self.queue(source.path, new);
         let queued = result.map_or_else(|(queued, _)| queued, |()| contents.len().div_ceil(segment_size));
         self.counters.received.add(queued);
         log_events::log_audio_received(received.source, contents.chunks(segment_size).take(queued));
         result
     }
 
-    /// Ends the handling of a datagram of an allowed source.
-    fn conclude(&mut self, received: &Receive<'_>, bytes: &[u8], result: Result<(), Dropped>) {
+    /// Puts replies into the delay line, which are impaired if the options of the server say so.
+    pub(super) fn queue(&mut self, path: ReplyPath, new: NewReplies<'_>) -> PushResult {
+        let NewReplies { received_at, delay, contents, segment_size, .. } = new;
+        let is_impaired = new.is_impaired && self.impaired.is_some();
+        let result = self.line.push(path, NewReplies { is_impaired, ..new }, &mut self.memory);
+        if let (Err((queued, _)), Some(impaired)) = (result, self.impaired.as_mut().filter(|_| is_impaired)) {
+            let dropped = contents.chunks(segment_size).skip(queued);
+            impaired.report(received_at + delay, path.peer, dropped, Outcome::Dropped);
+        }
+        result
+    }
+
+    /// Ends the handling of a datagram of an allowed source. `opened` is its content, if it was sealed.
+    fn conclude(&mut self, received: &Receive<'_>, bytes: &[u8], opened: Option<&[u8]>, result: Result<(), Dropped>) {
         if let Err(dropped) = result {
             self.drop_packet(received, bytes, dropped);
         }
         if !self.observers.is_empty() {
             let drop_reason = result.err().map(Dropped::reason);
-            let links = self.replies.links.as_mut();
+            let links = self.links.as_mut();
             let links = links.filter(|_| matches!(drop_reason, Some(DropReason::NotOpened | DropReason::NoKeys)));
             let session = links.and_then(|links| links.session(received.received_at, received.source));
-            let sealed = bytes.get(HEADER_LEN..).filter(|_| !self.opened.is_empty());
+            let sealed = bytes.get(HEADER_LEN..).filter(|_| opened.is_some());
             let datagram = ObservedDatagram {
                 at: received.received_at,
                 source: received.source,
                 dst_ip: received.dst_ip,
-                bytes: if sealed.is_some() { &self.opened } else { bytes },
+                bytes: opened.unwrap_or(bytes),
                 counter: sealed.and_then(|payload| Some(u64::from_be_bytes(*payload.first_chunk()?))),
                 drop_reason,
                 mistake: session.and_then(|session| session.seal_mistake(bytes)),
             };
             self.observers.iter_mut().for_each(|observe| observe(datagram));
-            self.opened.clear();
         }
     }
 
@@ -346,11 +379,18 @@ impl EchoServer {
         log_events::log_dropped(received.source, bytes, reason, &dropped, recorded == Some(true));
     }
 
+    /// Sends the replies that are due. Returns false if the socket accepts no more.
+    fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink) -> bool {
+        let (line, mut impaired, mut exit) = self.stages(now);
+        line.send_due(sink, &mut exit, &mut impaired)
+            && impaired.is_none_or(|impaired| impaired.send_due(sink, &mut exit))
+    }
+
     fn update_gauges(&self) {
-        self.counters.buffered.set(self.replies.queued_audio as u64);
-        self.counters.buffered_bytes.set(self.replies.memory.held_bytes());
+        self.counters.buffered.set(self.memory.datagrams[ReplyClass::Audio as usize] as u64);
+        self.counters.buffered_bytes.set(self.memory.held_bytes());
         self.counters.sources.set(self.source_table.len());
-        self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
+        self.counters.links.set(self.links.as_ref().map_or(0, Links::len));
     }
 }
 
@@ -377,10 +417,10 @@ impl Node for EchoServer {
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         self.on_call(now, None);
         let monitor = self.mapped_address_monitor.as_mut();
-        self.is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
-            && self.replies.send_due(now, sink, &mut self.admission, &mut self.source_table);
+        self.is_writable =
+            monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters)) && self.send_due(now, sink);
         self.source_table.sweep(now);
-        if let Some(links) = &mut self.replies.links {
+        if let Some(links) = &mut self.links {
             links.sweep(now);
         }
         self.update_gauges();
@@ -388,9 +428,10 @@ impl Node for EchoServer {
 
     fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
-            self.replies.next_due(),
+            self.line.next_due(),
+            self.impaired.as_ref().and_then(|impaired| impaired.transit.next_deadline()),
             self.source_table.sweep_deadline(),
-            self.replies.links.as_ref().and_then(Links::sweep_deadline),
+            self.links.as_ref().and_then(Links::sweep_deadline),
             self.mapped_address_monitor.as_ref().map(|monitor| monitor.deadline),
         ];
         deadlines.into_iter().flatten().min()

@@ -2,19 +2,22 @@
 
 use std::fmt::{self, Display};
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tracing::info;
 
-use super::rooms::{Lane, MediaRooms};
+use super::rooms::{Lane, MediaRooms, Pairs};
 use crate::direction::Direction;
 use crate::echo::Admission;
+use crate::impairment::Departure;
 use crate::lock::lock;
-use crate::node::{DriverWaker, Node, Receive, TransmitSink};
+use crate::node::{DriverWaker, Node, Receive, Transmit, TransmitSink};
 use crate::outcome::{Outcome, OutcomeEvent};
-use crate::relay::{Exits, HostDelays, Transit, classify};
+use crate::pauses::{HostDelays, Pauses};
+use crate::relay::classify;
 use crate::time::Time;
+use crate::transit::{Exit, Exits, InTransit, RELAY_MEMORY, Transit};
 use crate::wire::{HEADER_LEN, PacketType, stun};
 
 /// Interval of the search for sockets that are no longer used.
@@ -48,6 +51,7 @@ pub type MediaObserver = Box<dyn FnMut(Time, [u64; 2], &MediaRoute, &[u8]) + Sen
 pub struct MediaRelay {
     rooms: MediaRooms,
     transit: Transit<Lane>,
+    pauses: Pauses,
     admission: Admission,
     waker: DriverWaker,
     next_sweep: Time,
@@ -60,12 +64,13 @@ impl MediaRelay {
     pub fn new(rooms: MediaRooms) -> Self {
         let admission = Admission::new(lock(&rooms.pairs).config.limits.clone(), Duration::ZERO);
         let waker = lock(&rooms.pairs).waker.clone();
-        Self { rooms, transit: Transit::default(), admission, waker, next_sweep: Time::ZERO, observer: None }
+        let (transit, pauses) = (Transit::new(RELAY_MEMORY), Pauses::default());
+        Self { rooms, transit, pauses, admission, waker, next_sweep: Time::ZERO, observer: None }
     }
 
     /// Ends the relay. Returns what this host has delayed.
     pub fn into_delays(mut self) -> HostDelays {
-        mem::take(&mut self.transit.pauses.delays)
+        mem::take(&mut self.pauses.delays)
     }
 }
 
@@ -81,7 +86,7 @@ impl Node for MediaRelay {
                 let since_start = pairs.since_start(way, at, packet.0 == Some(PacketType::Audio));
                 let lane = Lane { way, is_stun };
                 let destination =
-                    pairs.exit(lane).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
+                    pairs.exit_of(way).map(|exit| exit.destination).filter(|to| !pairs.config.is_own(to.ip()));
                 let limited = destination.and_then(|source| admission.classify(&Receive { source, ..*received }));
                 let Some((_, flow, route)) = pairs.flows.get_mut(&way) else { continue };
                 if let Some(observe) = observer.as_mut().filter(|_| !is_stun) {
@@ -92,14 +97,17 @@ impl Node for MediaRelay {
                 } else {
                     flow.on_arrival(at, packet, since_start)
                 };
-                if is_old {
-                    pairs.on_outcome(OutcomeEvent::of_arrival(at, lane, packet, Outcome::OldPort));
-                    continue;
-                }
                 let admits = |to| (0..decision.copies).all(|_| admission.admits(to, at, datagram.len()));
-                let is_admitted = decision.loss.is_some() || limited.as_ref().is_none_or(admits);
-                let has_entered = transit.enter(at, (lane, packet), &decision, is_admitted, datagram, pairs);
-                if has_entered && packet.0 == Some(PacketType::Control) {
+                let entered = if is_old {
+                    Err(Outcome::OldPort)
+                } else if decision.loss.is_some() || limited.as_ref().is_none_or(admits) {
+                    transit.enter(at, (lane, ()), packet, &decision, datagram)
+                } else {
+                    Err(Outcome::Limit)
+                };
+                if let Err(outcome) = entered {
+                    pairs.on_outcome(OutcomeEvent::of_arrival(at, lane, packet, outcome));
+                } else if packet.0 == Some(PacketType::Control) {
                     pairs.flows.entry(way).and_modify(|(_, flow, _)| flow.on_control(&datagram[HEADER_LEN..]));
                 }
             }
@@ -107,13 +115,16 @@ impl Node for MediaRelay {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let pairs = &mut *lock(&self.rooms.pairs);
-        pairs.advance(now);
-        if now >= self.next_sweep {
-            pairs.sweep(now);
-            self.next_sweep = now + SWEEP_INTERVAL;
+        self.pauses.on_call(now, self.transit.next_deadline());
+        {
+            let pairs = &mut *lock(&self.rooms.pairs);
+            pairs.advance(now);
+            if now >= self.next_sweep {
+                pairs.sweep(now);
+                self.next_sweep = now + SWEEP_INTERVAL;
+            }
         }
-        self.transit.send_due(now, sink, pairs);
+        self.transit.send_due(now, sink, &mut PairExits { pairs: &self.rooms.pairs, pauses: &mut self.pauses });
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -125,11 +136,40 @@ impl Node for MediaRelay {
     }
 }
 
+/// Where datagrams leave. The lock is not held while one is sent.
+struct PairExits<'a> {
+    pairs: &'a Mutex<Pairs>,
+    pauses: &'a mut Pauses,
+}
+
+impl Exits<Lane> for PairExits<'_> {
+    fn bottleneck(&mut self, one: &InTransit<Lane>) -> Option<Departure> {
+        lock(self.pairs).bottleneck(one)
+    }
+
+    fn exit(&mut self, now: Time, one: &mut InTransit<Lane>, bytes: &mut [u8], sink: &mut dyn TransmitSink) -> Exit {
+        let way = one.flow.way;
+        let Some(exit) = lock(self.pairs).exit_of(way) else { return Exit::Left(Outcome::SendFailed) };
+        let exit = Exit::from(sink.send(Transmit { contents: bytes, segment_size: bytes.len(), ..exit }));
+        if exit == Exit::Left(Outcome::Sent) {
+            self.pauses.on_sent(one.due, now);
+            if let Some((_, flow, _)) = lock(self.pairs).flows.get_mut(&way) {
+                flow.on_left(now, (one.class, one.sequence));
+            }
+        }
+        exit
+    }
+
+    fn on_outcome(&mut self, (): (), event: OutcomeEvent<Lane>) {
+        lock(self.pairs).on_outcome(event);
+    }
+}
+
 impl Drop for MediaRelay {
     /// The rooms outlive the relay, but report nothing more.
     fn drop(&mut self) {
+        self.transit.drop_all(&mut PairExits { pairs: &self.rooms.pairs, pauses: &mut self.pauses });
         let pairs = &mut *lock(&self.rooms.pairs);
-        self.transit.drop_all(pairs);
         let counts: Vec<String> = pairs.counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
         info!(target: "relay", "stats {}", counts.join(" "));
         (pairs.observer, pairs.has_ended) = (None, true);

@@ -16,16 +16,17 @@ use super::recovery::Recovery;
 use crate::address::canonical_socket_addr;
 use crate::direction::Direction;
 use crate::echo::AdmissionConfig;
-use crate::impairment::{Bottleneck, Departure, Impairment, Outages, PacketClass};
+use crate::impairment::{Bottleneck, Departure, Impairment, Outages};
 use crate::impairment_patch::ImpairmentPatch;
 use crate::lock::lock;
 use crate::log_throttle::LogThrottle;
 use crate::node::{DriverWaker, Receive, Transmit};
 use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
 use crate::recorded_path::RecordedPath;
-use crate::relay::{Exits, Flow};
+use crate::relay::Flow;
 use crate::sanitize::sanitize_name;
 use crate::time::Time;
+use crate::transit::InTransit;
 use crate::units::InvalidValue;
 use crate::wire::PacketType;
 
@@ -459,19 +460,21 @@ impl Pairs {
             room.flows.push((route, flow));
         }
     }
-}
 
-impl Exits<Lane> for Pairs {
-    fn bottleneck(&mut self, lane: Lane, due: Time, size: (usize, u8)) -> Option<Departure> {
-        let flow = self.flows.get(&lane.way).filter(|_| !lane.is_stun);
+    /// Passes a datagram through the queue of its receiver. STUN messages are not limited.
+    pub(super) fn bottleneck(&mut self, one: &InTransit<Lane>) -> Option<Departure> {
+        let Lane { way, is_stun } = one.flow;
+        let flow = self.flows.get(&way).filter(|_| !is_stun);
         let limit = flow.and_then(|(_, flow, _)| flow.impairer.impairment.bandwidth);
-        let receiver = self.members.get_mut(&lane.way.to);
-        let at_once = Some(Departure { at: due, copy_spacing: Duration::ZERO });
-        receiver.map_or(at_once, |receiver| receiver.bottleneck.enter(limit, due, size, Ipv4Addr::LOCALHOST.into()))
+        let at_once = Some(Departure { at: one.due, copy_spacing: Duration::ZERO });
+        let receiver = self.members.get_mut(&way.to);
+        receiver.map_or(at_once, |receiver| {
+            receiver.bottleneck.enter(limit, one.due, one.size(), Ipv4Addr::LOCALHOST.into())
+        })
     }
 
-    /// Leaves from the socket that stands for the sender and is announced to the receiver.
-    fn exit(&self, Lane { way, .. }: Lane) -> Option<Transmit<'static>> {
+    /// Where a datagram leaves, without its bytes: from the socket that stands for the sender and is announced to the receiver.
+    pub(super) fn exit_of(&self, way: Way) -> Option<Transmit<'static>> {
         let socket = self.flows.get(&way.reversed())?.0;
         let (open, member) = (self.sockets[socket].as_ref()?, self.members.get(&way.to)?);
         let destination = member.addresses.destination(open.source.map(|(source, _)| source), &self.config)?;
@@ -480,13 +483,8 @@ impl Exits<Lane> for Pairs {
         Some(Transmit { socket, src_ip, ..Transmit::datagram(destination, &[]) })
     }
 
-    fn on_copy(&mut self, Lane { way, .. }: Lane, now: Time, packet: (PacketClass, u32)) {
-        if let Some((_, flow, _)) = self.flows.get_mut(&way) {
-            flow.on_left(now, packet);
-        }
-    }
-
-    fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
+    /// A datagram has left, or never will.
+    pub(super) fn on_outcome(&mut self, event: OutcomeEvent<Lane>) {
         let (Lane { way, is_stun }, outcome) = (event.route, event.outcome);
         self.count(outcome.name(), 1);
         let Some((_, flow, route)) = self.flows.get_mut(&way).filter(|_| !is_stun) else { return };

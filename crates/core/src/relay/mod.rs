@@ -6,9 +6,7 @@
 
 mod flow;
 mod node;
-mod transit;
 
 pub use crate::pauses::HostDelays;
 pub use flow::{Flow, classify};
 pub use node::{Client, MAX_CLIENTS, Relay, RelayResults, RelayRoute, Unassigned};
-pub use transit::{Exits, Transit};

@@ -10,16 +10,16 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::flow::{Flow, classify};
-use super::transit::{Exits, Transit};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::direction::Direction;
 use crate::echo::{Admission, AdmissionConfig, Source};
-use crate::impairment::{Bottleneck, Departure, Impairment, PacketClass};
+use crate::impairment::{Bottleneck, Departure, Impairment};
 use crate::node::{Node, Receive, Transmit, TransmitSink};
-use crate::outcome::{OutcomeEvent, OutcomeObserver};
-use crate::pauses::HostDelays;
+use crate::outcome::{Outcome, OutcomeEvent, OutcomeObserver};
+use crate::pauses::{HostDelays, Pauses};
 use crate::stats::Counter;
 use crate::time::Time;
+use crate::transit::{Exit, Exits, InTransit, RELAY_MEMORY, Transit};
 
 /// Maximum number of clients at a time. Each has a socket, and macOS permits a process to open 256 files.
 pub const MAX_CLIENTS: usize = 100;
@@ -113,6 +113,7 @@ struct ClientTable {
     clients: Vec<Client>,
     target: SocketAddr,
     observer: OutcomeObserver<RelayRoute>,
+    pauses: Pauses,
 }
 
 impl ClientTable {
@@ -124,26 +125,29 @@ impl ClientTable {
 }
 
 impl Exits<Way> for ClientTable {
-    fn bottleneck(&mut self, way @ (index, direction): Way, due: Time, size: (usize, u8)) -> Option<Departure> {
+    fn bottleneck(&mut self, one: &InTransit<Way>) -> Option<Departure> {
+        let way @ (index, direction) = one.flow;
         let to = self.route(way).to.ip();
         let Client { flows, bottlenecks, .. } = &mut self.clients[index];
         let limit = flows[direction as usize].impairer.impairment.bandwidth;
-        bottlenecks[direction as usize].enter(limit, due, size, to)
+        bottlenecks[direction as usize].enter(limit, one.due, one.size(), to)
     }
 
-    fn exit(&self, (index, direction): Way) -> Option<Transmit<'static>> {
-        let path = &self.clients[index].source.path;
-        Some(match direction {
-            Direction::Up => Transmit { socket: index + 1, ..Transmit::datagram(self.target, &[]) },
-            Direction::Down => Transmit { src_ip: path.src_ip, ..Transmit::datagram(path.peer, &[]) },
-        })
+    fn exit(&mut self, now: Time, one: &mut InTransit<Way>, bytes: &mut [u8], sink: &mut dyn TransmitSink) -> Exit {
+        let (index, direction) = one.flow;
+        let Client { source, flows, .. } = &mut self.clients[index];
+        let exit = Exit::from(sink.send(match direction {
+            Direction::Up => Transmit { socket: index + 1, ..Transmit::datagram(self.target, bytes) },
+            Direction::Down => Transmit { src_ip: source.path.src_ip, ..Transmit::datagram(source.path.peer, bytes) },
+        }));
+        if exit == Exit::Left(Outcome::Sent) {
+            self.pauses.on_sent(one.due, now);
+            flows[direction as usize].on_left(now, (one.class, one.sequence));
+        }
+        exit
     }
 
-    fn on_copy(&mut self, (index, direction): Way, now: Time, packet: (PacketClass, u32)) {
-        self.clients[index].flows[direction as usize].on_left(now, packet);
-    }
-
-    fn on_outcome(&mut self, event: OutcomeEvent<Way>) {
+    fn on_outcome(&mut self, (): (), event: OutcomeEvent<Way>) {
         let way @ (index, direction) = event.route;
         let client = &mut self.clients[index];
         client.on_path -= 1;
@@ -165,8 +169,8 @@ impl Relay {
         observer: OutcomeObserver<RelayRoute>,
     ) -> Self {
         Self {
-            table: ClientTable { clients: Vec::new(), target, observer },
-            transit: Transit::default(),
+            table: ClientTable { clients: Vec::new(), target, observer, pauses: Pauses::default() },
+            transit: Transit::new(RELAY_MEMORY),
             sockets,
             targets,
             impairments,
@@ -182,7 +186,7 @@ impl Relay {
     pub fn into_results(mut self) -> RelayResults {
         self.transit.drop_all(&mut self.table);
         self.table.clients.sort_by_key(|client| client.number);
-        RelayResults { clients: self.table.clients, delays: self.transit.pauses.delays, ..self.results }
+        RelayResults { clients: self.table.clients, delays: self.table.pauses.delays, ..self.results }
     }
 
     /// The index of the client to which received datagrams belong. A new client takes an unused socket. Otherwise it takes that of an idle
@@ -248,7 +252,14 @@ impl Relay {
         let is_admitted = direction == Direction::Up
             || decision.loss.is_some()
             || (0..decision.copies).all(|_| self.admission.admits(&client.source, at, datagram.len()));
-        self.transit.enter(at, (way, packet), &decision, is_admitted, datagram, &mut self.table);
+        let entered = if is_admitted {
+            self.transit.enter(at, (way, ()), packet, &decision, datagram)
+        } else {
+            Err(Outcome::Limit)
+        };
+        if let Err(outcome) = entered {
+            self.table.on_outcome((), OutcomeEvent::of_arrival(at, way, packet, outcome));
+        }
     }
 }
 
@@ -269,6 +280,7 @@ impl Node for Relay {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.table.pauses.on_call(now, self.next_deadline());
         self.transit.send_due(now, sink, &mut self.table);
     }
 

@@ -7,10 +7,11 @@ mod audio;
 mod echo;
 mod impairment;
 mod media_relay;
-mod path;
+
 mod recorded_path;
 mod recovery;
 mod relay;
 mod stats;
+mod transit;
 mod units;
 mod wire;
