@@ -142,3 +142,16 @@ fn second_signal_of_either_kind_ends_the_server_at_once() {
         assert_eq!(server.end().code, Some(code), "{first} {second}");
     }
 }
+
+/// The message waits because of the cost of earlier ones. The reply to the close frame arrives behind it.
+#[test]
+fn closing_handshake_does_not_wait_for_a_postponed_message() {
+    let server = Server::start_signaling(&["--rate-limit-cost", "1/s"]);
+    let mut client = Member::connect(server.address);
+    (0..60).for_each(|_| client.send("ListRooms", &Value::Null));
+    poll_until("a postponed message", || (server.metric("messages_postponed_total") > 0).then_some(()));
+    let stopping = thread::spawn(move || server.stop("TERM"));
+    client.read_to_close();
+    while client.0.read().is_ok() {}
+    assert!(!has_timed_out(&stopping.join().unwrap()));
+}
