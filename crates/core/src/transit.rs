@@ -116,7 +116,7 @@ pub struct Transit<F, T = ()> {
     last_number: u64,
     store: DatagramStore,
     max_bytes: usize,
-    /// A socket was blocked: nothing is sent before this time.
+    /// A socket was blocked: the next attempt is at this time, unless the driver knows better.
     retry_at: Time,
 }
 
@@ -182,22 +182,33 @@ impl<F: Copy + Hash + Ord, T: Copy> Transit<F, T> {
         Ok(())
     }
 
-    /// Lets what is due leave. Returns false if a socket accepts no more.
-    pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F, T>) -> bool {
+    /// Lets what is due leave.
+    pub fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, exits: &mut impl Exits<F, T>) {
         for _ in 0..MAX_SENDS_PER_POLL {
-            let Some(mut one) = self.pop_due(now, exits) else { break };
-            let bytes = if one.len == 0 { &mut [][..] } else { self.store.get_mut(one.position, one.len as usize) };
-            match exits.exit(now, &mut one, bytes, sink) {
-                Exit::Left(outcome) => self.on_left(one, outcome, exits),
-                Exit::Later(due) => self.put_back(InTransit { due, ..one }),
-                Exit::Refused(_) => {
-                    self.put_back(one);
-                    self.retry_at = now + BLOCKED_RETRY;
-                    return false;
-                }
+            if let None | Some(Exit::Refused(_)) = self.send_next(now, now, sink, exits) {
+                break;
             }
         }
-        true
+    }
+
+    /// Lets the next copy leave that is due by `until`, at `now`. `None` if there is none.
+    pub(crate) fn send_next(
+        &mut self,
+        until: Time,
+        now: Time,
+        sink: &mut dyn TransmitSink,
+        exits: &mut impl Exits<F, T>,
+    ) -> Option<Exit> {
+        let mut one = self.pop_due(until, exits)?;
+        let bytes = if one.len == 0 { &mut [][..] } else { self.store.get_mut(one.position, one.len as usize) };
+        let exit = exits.exit(now, &mut one, bytes, sink);
+        self.retry_at = if let Exit::Refused(_) = exit { now + BLOCKED_RETRY } else { Time::ZERO };
+        match exit {
+            Exit::Left(outcome) => self.on_left(one, outcome, exits),
+            Exit::Later(due) => self.put_back(InTransit { due, ..one }),
+            Exit::Refused(_) => self.put_back(one),
+        }
+        Some(exit)
     }
 
     /// When to call [`Transit::send_due`] next. `None` if nothing is in transit.

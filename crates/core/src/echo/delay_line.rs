@@ -9,7 +9,7 @@ use super::reply_exit::ReplyExit;
 use super::reply_memory::{PushResult, ReplyMemory};
 use super::reply_store::{IMPAIRED, NewReplies, OrderedReplies, QueuedReply, Reply, ReplyClass, ReplyPath};
 use crate::datagram_store::DatagramStore;
-use crate::node::{MAX_SENDS_PER_POLL, SendStatus, TransmitSink};
+use crate::node::TransmitSink;
 use crate::outcome::Outcome;
 use crate::time::Time;
 use crate::transit::Exit;
@@ -62,42 +62,39 @@ impl DelayLine {
         result
     }
 
-    /// Lets what is due leave, by at most [`MAX_SENDS_PER_POLL`] sends. Returns false if the socket accepts no more.
-    pub(super) fn send_due(
+    /// When the first reply leaves: in the past if it precedes AUDIO that is late.
+    pub(super) fn first_at(&self) -> Option<Time> {
+        self.queued.peek().map(|queued| queued.send_at)
+    }
+
+    /// Lets the first reply leave if it is due: an impaired one for the impaired network, and others with those that may leave in the same
+    /// segmented send. `None` if none is due.
+    pub(super) fn send_next(
         &mut self,
         sink: &mut dyn TransmitSink,
         exit: &mut ReplyExit<'_>,
-        impaired: &mut Option<&mut ImpairedReplies>,
-    ) -> bool {
-        let (mut sends, mut send_singly) = (0, false);
-        while sends < MAX_SENDS_PER_POLL {
-            let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-            let Some(mut queued) = self.pop_due(exit.now, max_segments) else { break };
-            let QueuedReply { position, reply, .. } = &mut queued;
-            let store = &mut self.stores[reply.class as usize];
-            let datagrams = store.get_mut(*position, reply.len());
-            if let Some(impaired) = impaired.as_mut().filter(|_| reply.is(IMPAIRED)) {
-                impaired.enter(reply, datagrams, exit);
-                store.remove(*position, reply.len());
-                continue;
-            }
-            sends += 1;
-            match exit.send(reply, datagrams, sink) {
-                Exit::Left(_) => {
-                    store.remove(*position, reply.len());
-                    exit.memory.release(reply);
-                }
-                Exit::Later(send_at) => self.queued.push(QueuedReply { send_at, ..queued }),
-                Exit::Refused(status) => {
-                    self.queued.push(queued);
-                    if status == SendStatus::WouldBlock {
-                        return false;
-                    }
-                    send_singly = true;
-                }
-            }
+        impaired: Option<&mut ImpairedReplies>,
+        sends_singly: bool,
+    ) -> Option<Exit> {
+        let mut queued = self.pop_due(exit.now, |len| if sends_singly { 1 } else { sink.max_segments(len) })?;
+        let QueuedReply { position, reply, .. } = &mut queued;
+        let store = &mut self.stores[reply.class as usize];
+        let datagrams = store.get_mut(*position, reply.len());
+        if let Some(impaired) = impaired.filter(|_| reply.is(IMPAIRED)) {
+            impaired.enter(reply, datagrams, exit);
+            store.remove(*position, reply.len());
+            return Some(Exit::Later(reply.due));
         }
-        true
+        let left = exit.send(reply, datagrams, sink);
+        match left {
+            Exit::Left(_) => {
+                store.remove(*position, reply.len());
+                exit.memory.release(reply);
+            }
+            Exit::Later(send_at) => self.queued.push(QueuedReply { send_at, ..queued }),
+            Exit::Refused(_) => self.queued.push(queued),
+        }
+        Some(left)
     }
 
     /// Reports all replies that were to be impaired, at the end.
@@ -141,7 +138,7 @@ mod tests {
     use super::super::reply_memory::PACKET_OVERHEAD;
     use super::*;
     use crate::echo::{EchoConfig, EchoServer};
-    use crate::node::{Node, Transmit};
+    use crate::node::{Node, SendStatus, Transmit};
 
     struct Accepting;
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::observer::DropReason;
 use super::reply_exit::ReplyExit;
 use super::reply_store::{POSTPONED, Reply};
 use crate::address::canonical_socket_addr;
@@ -63,10 +62,15 @@ impl ImpairedReplies {
         }
     }
 
-    /// Lets what is due leave. Returns false if the socket accepts no more.
-    pub(super) fn send_due(&mut self, sink: &mut dyn TransmitSink, exit: &mut ReplyExit<'_>) -> bool {
+    /// Lets the next copy leave that is due by `until`. `None` if there is none.
+    pub(super) fn send_next(
+        &mut self,
+        until: Time,
+        sink: &mut dyn TransmitSink,
+        exit: &mut ReplyExit<'_>,
+    ) -> Option<Exit> {
         let now = exit.now;
-        self.transit.send_due(now, sink, &mut NetworkExit { network: &mut self.network, exit })
+        self.transit.send_next(until, now, sink, &mut NetworkExit { network: &mut self.network, exit })
     }
 
     /// Drops what is in transit.
@@ -139,8 +143,8 @@ impl Exits<SocketAddr, Reply> for NetworkExit<'_, '_> {
             Outcome::Lost(LossCause::Burst) => counters.impaired_burst.add(1),
             Outcome::Lost(LossCause::Random) => counters.impaired_lost.add(1),
             Outcome::BottleneckFull => counters.impaired_queue.add(1),
-            // The memory was not available.
-            Outcome::Dropped => counters.dropped(DropReason::OutOfMemory).add(1),
+            // Without memory, it cannot be sent.
+            Outcome::Dropped => counters.send_failed.add(1),
             // The other outcomes are counted elsewhere.
             _ => {}
         }

@@ -22,10 +22,11 @@ use super::reply_store::{NewReplies, ReplyClass, ReplyPath};
 use super::sources::{SharedSources, SourceTable};
 use crate::address::{canonical_socket_addr, is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::memory_budget::MemoryBudget;
-use crate::node::{Node, Receive, TransmitSink};
+use crate::node::{MAX_SENDS_PER_POLL, Node, Receive, SendStatus, TransmitSink};
 use crate::outcome::{ObservedImpairment, Outcome};
 use crate::pauses::Pauses;
 use crate::time::Time;
+use crate::transit::Exit;
 use crate::wire::{self, HEADER_LEN, Header, PacketError, PacketType, stun};
 
 /// Default delay of AUDIO.
@@ -382,8 +383,20 @@ impl EchoServer {
     /// Sends the replies that are due. Returns false if the socket accepts no more.
     fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink) -> bool {
         let (line, mut impaired, mut exit) = self.stages(now);
-        line.send_due(sink, &mut exit, &mut impaired)
-            && impaired.is_none_or(|impaired| impaired.send_due(sink, &mut exit))
+        let (mut sends, mut sends_singly) = (0, false);
+        while sends < MAX_SENDS_PER_POLL {
+            // Replies enter and leave the impaired network in the order of time.
+            let until = line.first_at().map_or(now, |at| at.min(now));
+            let left = impaired.as_deref_mut().and_then(|impaired| impaired.send_next(until, sink, &mut exit));
+            match left.or_else(|| line.send_next(sink, &mut exit, impaired.as_deref_mut(), sends_singly)) {
+                None => break,
+                Some(Exit::Left(_)) => sends += 1,
+                Some(Exit::Later(_)) => {}
+                Some(Exit::Refused(SendStatus::WouldBlock)) => return false,
+                Some(Exit::Refused(_)) => sends_singly = true,
+            }
+        }
+        true
     }
 
     fn update_gauges(&self) {

@@ -8,7 +8,7 @@ use jamjam_core::echo::{AdmissionConfig, EchoConfig, EchoServer};
 use jamjam_core::impairment::{Bottleneck, Departure, Impairer, Impairment, ImpairmentDecision, PacketClass};
 use jamjam_core::impairment_patch::ImpairmentPatch;
 use jamjam_core::media_relay::{MediaMember, MediaRelay, MediaRelayConfig, MediaRooms};
-use jamjam_core::node::{Node, Receive, SendStatus, TransmitSink};
+use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, TransmitSink};
 use jamjam_core::outcome::{Outcome, OutcomeEvent};
 use jamjam_core::relay::Relay;
 use jamjam_core::time::Time;
@@ -140,6 +140,20 @@ fn datagram_that_does_not_leave_is_the_next_one_or_leaves_later() {
 }
 
 #[test]
+fn socket_that_accepts_again_delays_nothing() {
+    let mut net = Net::new();
+    (0..2).for_each(|number| net.enter(0, 1, AUDIO, &decision(0, false, 1), number));
+    net.owner.exits = [Exit::Refused(SendStatus::WouldBlock)].into();
+    assert_eq!(net.leave(0), []);
+    assert_eq!(net.transit.next_deadline(), Some(Time::ZERO + BLOCKED_RETRY));
+    // The driver has been told so.
+    net.transit.send_due(Time::ZERO, &mut RecordingSink::new(), &mut net.owner);
+    assert_eq!(net.owner.left, [(0, 0), (0, 1)]);
+    net.enter(0, 1, AUDIO, &decision(0, false, 1), 2);
+    assert_eq!(net.transit.next_deadline(), Some(Time::ZERO));
+}
+
+#[test]
 fn overtaken_datagram_waits_in_the_queue_of_the_limit_beyond_its_time() {
     let mut net = Net::new();
     net.enter(0, 1, AUDIO, &decision(0, true, 1), 0);
@@ -198,15 +212,15 @@ impl Model {
         });
     }
 
-    /// The sequence numbers of what leaves at `now`. The socket accepts what `plan` says.
-    fn poll(&mut self, now: Time, plan: &mut VecDeque<SendStatus>) -> Vec<u32> {
+    /// The sequence numbers of what leaves at `now`, and whether the socket is blocked then. It accepts what `plan` says.
+    fn poll(&mut self, now: Time, plan: &mut VecDeque<SendStatus>) -> (Vec<u32>, bool) {
         let mut sent = Vec::new();
         loop {
             let waiting = (0..self.datagrams.len()).filter(|n| self.datagrams[*n].copies_left > 0);
-            let Some(n) = waiting.min_by_key(|n| (self.datagrams[*n].due, *n)) else { return sent };
+            let Some(n) = waiting.min_by_key(|n| (self.datagrams[*n].due, *n)) else { return (sent, false) };
             let Modeled { flow, is_audio, due, hold_until, .. } = self.datagrams[n];
             if due > now {
-                return sent;
+                return (sent, false);
             }
             let mut later = self.datagrams[n + 1..].iter().filter(|one| (one.flow, one.is_audio) == (flow, is_audio));
             let is_overtaken = later.any(|one| one.copies_left == 0 && one.is_sent);
@@ -228,7 +242,7 @@ impl Model {
             }
             let status = plan.pop_front().unwrap_or(SendStatus::Sent);
             if status == SendStatus::WouldBlock {
-                return sent;
+                return (sent, true);
             }
             let one = &mut self.datagrams[n];
             one.copies_left -= 1;
@@ -351,10 +365,10 @@ proptest! {
                     let status = |n| match n { 0 => SendStatus::WouldBlock, 1 => SendStatus::Failed, _ => SendStatus::Sent };
                     let mut plan: VecDeque<SendStatus> = plan.into_iter().map(status).collect();
                     sink.plan.clone_from(&plan);
-                    let expected = model.poll(now, &mut plan);
+                    let (expected, is_blocked) = model.poll(now, &mut plan);
                     // A poll that is blocked ends.
                     user.node.poll_transmit(now, &mut sink);
-                    while plan.is_empty() && user.node.next_deadline().is_some_and(|due| due <= now) {
+                    while !is_blocked && user.node.next_deadline().is_some_and(|due| due <= now) {
                         user.node.poll_transmit(now, &mut sink);
                     }
                     let sent = sink.take().into_iter().map(|bytes| u32::from_be_bytes(bytes[2..6].try_into().expect("four bytes")));

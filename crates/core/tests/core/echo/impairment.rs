@@ -10,7 +10,7 @@ use test_support::recording_sink::RecordingSink;
 use jamjam_core::echo::DropReason::{BufferFull, ClientBufferFull};
 use jamjam_core::echo::{BufferLimits, EchoConfig, EchoServer, IMPAIRED_PACKET_OVERHEAD};
 use jamjam_core::impairment::{BandwidthLimit, GilbertModel, Impairer, Impairment, LossCause};
-use jamjam_core::node::{BLOCKED_RETRY, Node, SendStatus};
+use jamjam_core::node::{Node, SendStatus};
 use jamjam_core::outcome::{ObservedImpairment, Outcome, OutcomeEvent};
 use jamjam_core::time::Time;
 use jamjam_core::wire::PacketType;
@@ -212,7 +212,7 @@ fn failed_and_stopped_replies_have_an_outcome() {
     let (sent, failed) = (SendStatus::Sent, SendStatus::Failed);
     sink.plan = [failed, failed, sent, failed, sent, SendStatus::WouldBlock].into();
     echo.poll_transmit(Time::from_millis(10), &mut sink);
-    assert_eq!(echo.next_deadline(), Some(Time::from_millis(10) + BLOCKED_RETRY));
+    assert_eq!(echo.next_deadline(), Some(Time::from_millis(10)));
     let counters = echo.counters();
     echo.stop();
     assert_eq!((counters.sent.get(), counters.send_failed.get(), counters.dropped_at_stop.get()), (2, 3, 2));
