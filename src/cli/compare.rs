@@ -18,6 +18,7 @@ use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverOptions;
 use crate::io::{clock, files};
+use crate::node_group::NodeGroup;
 use crate::report::targets::TargetsReport;
 
 /// Maximum number of targets of one run. Each has a socket and a row on the terminal.
@@ -180,7 +181,7 @@ fn measure(
     let ends = targets.into_iter().map(|ConnectedTarget { name, bound, strays, .. }| (bound.socket, (name, strays)));
     let (sockets, peers): (Vec<_>, Vec<_>) = ends.unzip();
     let mut look = || views.iter_mut().for_each(|(view, live)| view.update(&live.snapshot()));
-    let (finished, error) = run_all(sockets, clients, options, stop, &mut look)?;
+    let (finished, (), error) = run_all(sockets, NodeGroup::new(clients, ()), options, stop, &mut look)?;
     drop(views);
     let runs = iter::zip(finished, peers).map(|(client, (name, strays))| {
         let mut finished = client.into_run(&name, None, stop, &mut ());

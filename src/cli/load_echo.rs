@@ -2,7 +2,6 @@
 
 use std::iter;
 use std::net::UdpSocket;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,7 +10,7 @@ use clap::{ArgGroup, ArgMatches};
 
 use super::audio_source::{ExtentArgs, PacketLayout, SOURCE_GROUP, SourceArgs, packet_form};
 use super::client::FinishedRun;
-use super::client::monitor::{LiveView, run_all};
+use super::client::monitor::{LiveView, POLL_INTERVAL, run_all};
 use super::client::udp::{ConnectedTarget, NOT_WITH_A_HOST, PeerArgs, UdpArgs, UdpClient, stop_embedded};
 use super::options::credentials::HEADING_TLS;
 use super::options::impairment::ImpairmentArgs;
@@ -25,9 +24,10 @@ use crate::client::{
 };
 use crate::io::os;
 use crate::io::stop::StopToken;
+use crate::node_group::{GroupContext, NodeGroup};
 use crate::report::clients::merge_clients;
 use crate::report::ramp::Ramp;
-use crate::time::saturating_nanos;
+use crate::time::{Time, saturating_nanos};
 
 /// Put many clients on an echo server: one number of them, or ever more
 #[derive(clap::Args)]
@@ -76,6 +76,32 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     network: NetworkArgs,
+}
+
+/// What the clients record, and the ramp that judges it between their calls.
+#[derive(Default)]
+struct JudgedRecord {
+    record: SharedRecord,
+    ramp: Option<Ramp>,
+    has_ramp_ended: bool,
+    /// When the ramp looks at the record again.
+    next_look: Time,
+    stop: StopToken,
+}
+
+impl<S: Workload> GroupContext<ClientNode<S>> for JudgedRecord {
+    fn call(&mut self, client: &mut ClientNode<S>, now: Time, call: impl FnOnce(&mut ClientNode<S>)) {
+        self.record.call(client, now, call);
+        // Until the first client has begun, there may be no other call for a whole step.
+        let is_due = now >= self.next_look || self.record.started == 0;
+        if let Some(ramp) = self.ramp.as_mut().filter(|_| is_due && !self.has_ramp_ended) {
+            self.next_look = now + POLL_INTERVAL;
+            self.has_ramp_ended = ramp.poll(now, &self.record);
+            if self.has_ramp_ended && self.stop.signal().is_none() {
+                self.stop.request(StopSignal::ClosedPipe);
+            }
+        }
+    }
 }
 
 /// The clients, the sockets of all but the first one, and the ramp.
@@ -135,35 +161,30 @@ impl Args {
     ) -> Result<FinishedRun, Failure> {
         self.report.files.prepare(stop)?;
         os::raise_descriptor_limit();
-        let shared = Arc::new(Mutex::new(SharedRecord::default()));
         let mut first = client.connect(stop)?;
-        let (others, clients, mut ramp) = self.clients(client, &mut first, packets, workload, &shared)?;
+        let (others, clients, ramp) = self.clients(client, &mut first, packets, workload)?;
         let sockets = iter::once(first.bound.socket).chain(others).collect();
         let total = packets.count.map(|packets| packets.saturating_mul(self.clients as u64));
         let mut view = LiveView::new(false, total);
         let figures: Vec<_> = clients.iter().map(ClientNode::live_figures).collect();
-        let mut has_ramp_ended = false;
-        let (finished, error) = run_all(sockets, clients, client.driver_options(), stop, &mut || {
-            let all = LiveSnapshot::sum(figures.iter().map(|figures| figures.snapshot()));
-            if let Some(view) = &mut view {
-                view.update(&all);
-            }
-            if let Some(ramp) = ramp.as_mut().filter(|_| !has_ramp_ended) {
-                has_ramp_ended = ramp.poll(all.at, &SharedRecord::lock(&shared));
-                if has_ramp_ended && stop.signal().is_none() {
-                    stop.request(StopSignal::ClosedPipe);
+        let group = NodeGroup::new(clients, JudgedRecord { ramp, stop: stop.clone(), ..JudgedRecord::default() });
+        let (finished, JudgedRecord { mut record, ramp, has_ramp_ended, .. }, error) =
+            run_all(sockets, group, client.driver_options(), stop, &mut || {
+                if let Some(view) = &mut view {
+                    view.update(&LiveSnapshot::sum(figures.iter().map(|figures| figures.snapshot())));
                 }
-            }
-        })?;
+            })?;
         drop(view);
-        let begun = finished.enumerate().filter_map(|(number, client)| {
+        let begun = finished.enumerate().filter_map(|(number, mut client)| {
             let bytes = client.client.bytes();
+            client.client.settle(&mut record, stop.signal().map(|_| client.tally.ended_at));
             let run = client.into_run(&first.name, None, stop, &mut ()).run;
             let has_begun = run.duration_ns > 0 || run.link.is_some_and(|link| link.failure.is_some());
             // A ramp ends before all clients have begun.
             (number == 0 || has_begun || !self.ramp).then_some((run, bytes))
         });
-        let mut run = merge_clients(begun, &self.limits.limits(), &shared).context("no client has run")?;
+        let mut run = merge_clients(begun, &self.limits.limits()).context("no client has run")?;
+        record.add_to(&mut run);
         if has_ramp_ended {
             run.interrupted = None;
         }
@@ -182,7 +203,6 @@ impl Args {
         first: &mut ConnectedTarget,
         packets: ProbeConfig,
         mut workload: impl FnMut(bool) -> S,
-        shared: &Arc<Mutex<SharedRecord>>,
     ) -> Result<Clients<S>, Failure> {
         let signing = first.link.as_ref().and_then(|link| link.signing.clone());
         let connect = |_| client.connect_socket(first.address, String::new(), signing.clone());
@@ -194,8 +214,7 @@ impl Args {
         for (number, link) in iter::once(first.link.take()).chain(links).enumerate() {
             let start = ramp.as_ref().map_or(Duration::ZERO, |ramp: &Ramp| ramp.start_of(number));
             let run = client.run_config((first.address, first.waited), packets.stream_kind, true);
-            let (start_delay, shared) = (start + spread * number as u32, Some(Arc::clone(shared)));
-            let run = RunConfig { start_delay, shared, ..run };
+            let run = RunConfig { start_delay: start + spread * number as u32, shares_record: true, ..run };
             let node = ClientNode::new(run, workload(link.is_some()), Box::new(())).with_link(link);
             if number == 0 && self.ramp {
                 ramp = Some(Ramp::new(self.limits.limits(), self.clients, node.plan(&first.name)));

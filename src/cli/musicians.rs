@@ -89,10 +89,10 @@ impl Args {
         let (nodes, sockets, rooms) = self.join(&self.room.on(url, &self.trust, None), sources, local, stop)?;
 
         let options = UdpArgs::default().driver_options(0, local);
-        let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes), stop.clone(), options);
+        let running = udp::spawn_node("client", sockets, NodeGroup::new(nodes, ()), stop.clone(), options);
         let (group, stats) = running.context("cannot start a thread")?.join();
-        let nodes = group.into_nodes().into_iter();
-        let mut musicians: Vec<_> = nodes.map(|node| node.into_results(stats.ended_at)).collect();
+        let (nodes, ()) = group.into_nodes();
+        let mut musicians: Vec<_> = nodes.into_iter().map(|node| node.into_results(stats.ended_at)).collect();
         for (musician, kernel_dropped) in musicians.iter_mut().zip(stats.kernel_dropped) {
             musician.run.host_timing = Some(HostTiming { kernel_dropped, ..stats.host_timing.clone() });
         }

@@ -200,7 +200,7 @@ impl TransmitSink for Wires {
 
 /// Pings of four clients in one group, at intervals of 1 to 4 ms. Each ping returns in the turn in which it is sent.
 fn pings_of_a_group() -> usize {
-    let mut group = NodeGroup::new((1..=4).map(prober).collect());
+    let mut group = NodeGroup::new((1..=4).map(prober).collect(), ());
     let mut wires = Wires((1..=4).map(|_| wire()).collect());
     let count = allocations(|turn| {
         let now = Time::from_millis(1 + turn);

@@ -66,12 +66,12 @@ fn one_driver_serves_fifty_sockets() {
             let unsent = sequences(number).rev().collect();
             Client { server: server.addr(), unsent, received: Vec::new(), gives_up_at: None }
         };
-        let group = NodeGroup::new((0..CLIENTS).map(client).collect());
+        let group = NodeGroup::new((0..CLIENTS).map(client).collect(), ());
         let options = DriverOptions { idle: IdlePolicy::Finish, spin_percent: 0, backend, follow_address: true };
         let running = udp::spawn_node("clients", sockets, group, StopToken::default(), options).unwrap();
         let (group, stats) = running.join();
         stats.result.unwrap();
-        for (number, mut client) in (0..).zip(group.into_nodes()) {
+        for (number, mut client) in (0..).zip(group.into_nodes().0) {
             client.received.sort();
             let expected: Vec<_> = sequences(number).map(|sequence| packet(sequence).to_vec()).collect();
             assert_eq!(client.received, expected, "client {number}, {backend:?}");

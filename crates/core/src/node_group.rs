@@ -5,28 +5,40 @@
 use crate::node::{BLOCKED_RETRY, MAX_SENDS_PER_POLL, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::time::{Pause, Time};
 
+/// What the clients of a group share. The group owns it and lends it to the client that runs.
+pub trait GroupContext<N> {
+    /// Calls `client` at `now`.
+    fn call(&mut self, client: &mut N, _now: Time, call: impl FnOnce(&mut N)) {
+        call(client);
+    }
+}
+
+/// The clients share nothing.
+impl<N> GroupContext<N> for () {}
+
 /// Clients that are one [`Node`]. Client i has socket i, and behaves as if it had a driver of its own and socket 0. A client whose
 /// [`Node::next_deadline`] is `None` or [`Time::MAX`] after a poll has finished and is not called again. Wakers of the clients have no effect.
 #[derive(Debug)]
-pub struct NodeGroup<N> {
+pub struct NodeGroup<N, C> {
     clients: Vec<N>,
+    context: C,
     /// The deadlines with their clients, as a tree: the children of entry i are 2 i and 2 i + 1, and the leaves are the last half. Each parent is
     /// its earlier child. A client that has finished has [`Time::MAX`].
     deadlines: Vec<(Time, usize)>,
 }
 
-impl<N: Node> NodeGroup<N> {
-    /// A group that first polls all `nodes`.
-    pub fn new(nodes: Vec<N>) -> Self {
+impl<N: Node, C: GroupContext<N>> NodeGroup<N, C> {
+    /// A group that first polls all `nodes`, which share `context`.
+    pub fn new(nodes: Vec<N>, context: C) -> Self {
         let deadlines = vec![(Time::MAX, 0); 2 * nodes.len().max(1)];
-        let mut group = Self { clients: nodes, deadlines };
+        let mut group = Self { clients: nodes, context, deadlines };
         (0..group.clients.len()).for_each(|socket| group.set_deadline(socket, Time::ZERO));
         group
     }
 
-    /// The nodes, in the order of their sockets.
-    pub fn into_nodes(self) -> Vec<N> {
-        self.clients
+    /// The nodes, in the order of their sockets, and what they shared.
+    pub fn into_nodes(self) -> (Vec<N>, C) {
+        (self.clients, self.context)
     }
 
     fn set_deadline(&mut self, socket: usize, deadline: Time) {
@@ -40,20 +52,20 @@ impl<N: Node> NodeGroup<N> {
     }
 
     /// Makes the client of `socket` due at `at`, unless it was due earlier. `None` if it has finished.
-    fn wake(&mut self, socket: usize, at: Time) -> Option<&mut N> {
+    fn wake(&mut self, socket: usize, at: Time) -> Option<(&mut N, &mut C)> {
         let (deadline, _) = self.deadlines[self.clients.len() + socket];
         if deadline == Time::MAX {
             return None;
         }
         self.set_deadline(socket, at.min(deadline));
-        Some(&mut self.clients[socket])
+        Some((&mut self.clients[socket], &mut self.context))
     }
 }
 
-impl<N: Node> Node for NodeGroup<N> {
+impl<N: Node, C: GroupContext<N>> Node for NodeGroup<N, C> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        if let Some(node) = batch.first().and_then(|first| self.wake(first.socket, now)) {
-            node.on_datagram(now, batch);
+        if let Some((client, context)) = batch.first().and_then(|first| self.wake(first.socket, now)) {
+            context.call(client, now, |client| client.on_datagram(now, batch));
         }
     }
 
@@ -65,7 +77,7 @@ impl<N: Node> Node for NodeGroup<N> {
             let (_, socket) = self.deadlines[1];
             let mut sink = SocketSink { sink: &mut *sink, socket, sends: 0, is_blocked: false };
             let client = &mut self.clients[socket];
-            client.poll_transmit(now, &mut sink);
+            self.context.call(client, now, |client| client.poll_transmit(now, &mut sink));
             // A poll takes time even if nothing is due.
             sends += sink.sends.max(1);
             let is_blocked = sink.is_blocked;
@@ -85,21 +97,21 @@ impl<N: Node> Node for NodeGroup<N> {
     }
 
     fn on_address_changed(&mut self, socket: usize, silence: Pause) {
-        if let Some(node) = self.wake(socket, silence.end) {
-            node.on_address_changed(0, silence);
+        if let Some((client, _)) = self.wake(socket, silence.end) {
+            client.on_address_changed(0, silence);
         }
     }
 
     fn on_port_unreachable(&mut self, now: Time, socket: usize) {
-        if let Some(node) = self.wake(socket, now) {
-            node.on_port_unreachable(now, 0);
+        if let Some((client, _)) = self.wake(socket, now) {
+            client.on_port_unreachable(now, 0);
         }
     }
 
     /// The clients that wait for nothing have finished.
     fn on_stop(&mut self) -> bool {
         for socket in 0..self.clients.len() {
-            if !self.wake(socket, Time::ZERO).is_some_and(Node::on_stop) {
+            if !self.wake(socket, Time::ZERO).is_some_and(|(client, _)| client.on_stop()) {
                 self.set_deadline(socket, Time::MAX);
             }
         }
@@ -196,23 +208,23 @@ mod tests {
         }
     }
 
-    fn group(times: &[&[u64]]) -> NodeGroup<Timetable> {
+    fn group(times: &[&[u64]]) -> NodeGroup<Timetable, ()> {
         let client = |times: &&[u64]| Timetable { times: times.iter().copied().collect(), ..Timetable::default() };
-        NodeGroup::new(times.iter().map(client).collect())
+        NodeGroup::new(times.iter().map(client).collect(), ())
     }
 
-    fn poll(group: &mut NodeGroup<Timetable>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
+    fn poll(group: &mut NodeGroup<Timetable, ()>, ms: u64, sockets: &mut Sockets) -> Vec<usize> {
         group.poll_transmit(Time::from_millis(ms), sockets);
         std::mem::take(&mut sockets.sent)
     }
 
-    fn receive(group: &mut NodeGroup<Timetable>, ms: u64, socket: usize) {
+    fn receive(group: &mut NodeGroup<Timetable, ()>, ms: u64, socket: usize) {
         let (received_at, contents) = (Time::from_millis(ms), b"x");
         let received = Receive { socket, source: PEER, dst_ip: None, received_at, contents, segment_size: 1 };
         group.on_datagram(received_at, &[received]);
     }
 
-    fn polls(group: &NodeGroup<Timetable>) -> Vec<usize> {
+    fn polls(group: &NodeGroup<Timetable, ()>) -> Vec<usize> {
         group.clients.iter().map(|client| client.polls).collect()
     }
 
@@ -247,7 +259,7 @@ mod tests {
         receive(&mut group, 2, 0);
         receive(&mut group, 2, 1);
         assert_eq!(poll(&mut group, 2, &mut Sockets::default()), [1]);
-        assert_eq!(group.into_nodes().iter().map(|node| node.received).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(group.into_nodes().0.iter().map(|node| node.received).collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]

@@ -17,14 +17,14 @@ use crate::io::clock::{self, ClockMonitor, wall_clock};
 use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, DriverOptions, DriverStats, NodeThread};
-use crate::node_group::NodeGroup;
+use crate::node_group::{GroupContext, NodeGroup};
 use crate::report::Report;
 use crate::report::quantities::{format_length, format_share, format_time};
 use crate::stats::{ClockJumps, HostTiming};
 use crate::time::Time;
 
 /// Interval between two looks at an active run.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Interval at which an active run rewrites the page of --html.
 const PAGE_INTERVAL: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub(crate) struct MonitorResult {
 /// A finished client with the statistics of its driver.
 pub(crate) struct FinishedClient<S> {
     pub(crate) client: ClientNode<S>,
-    pub(super) tally: DriverStats,
+    pub(crate) tally: DriverStats,
     observed: MonitorResult,
 }
 
@@ -74,16 +74,16 @@ impl PacketReportArgs {
     }
 }
 
-/// Runs `clients`, each on its own socket, and calls `look` regularly until all have finished. Also returns the error that ended them all.
-pub(crate) fn run_all<S: Workload + Send + 'static>(
+/// Runs the clients of `group`, each on its own socket, and calls `look` regularly until all have finished. Also returns what they shared and the
+/// error that ended them all.
+pub(crate) fn run_all<S: Workload + Send + 'static, C: GroupContext<ClientNode<S>> + Send + 'static>(
     sockets: Vec<UdpSocket>,
-    clients: Vec<ClientNode<S>>,
+    group: NodeGroup<ClientNode<S>, C>,
     options: DriverOptions,
     stop: &StopToken,
     look: &mut dyn FnMut(),
-) -> anyhow::Result<(impl Iterator<Item = FinishedClient<S>> + use<S>, Option<anyhow::Error>)> {
-    let running = udp::spawn_node("clients", sockets, NodeGroup::new(clients), stop.clone(), options)
-        .context("cannot start a thread")?;
+) -> anyhow::Result<(impl Iterator<Item = FinishedClient<S>> + use<S, C>, C, Option<anyhow::Error>)> {
+    let running = udp::spawn_node("clients", sockets, group, stop.clone(), options).context("cannot start a thread")?;
     let mut clock = ClockMonitor::start();
     while !running.finished_within(POLL_INTERVAL) {
         look();
@@ -91,7 +91,8 @@ pub(crate) fn run_all<S: Workload + Send + 'static>(
     }
     let (clock_jumps, unix_ns) = (clock.finish(), wall_clock(Time::ZERO).unix_ns.cast_unsigned());
     let (group, DriverStats { ended_at, host_timing, kernel_dropped, address_changes, result }) = running.join();
-    let finished = group.into_nodes().into_iter().enumerate().map(move |(number, client)| {
+    let (clients, context) = group.into_nodes();
+    let finished = clients.into_iter().enumerate().map(move |(number, client)| {
         let changes = address_changes.iter().filter(|(socket, _)| *socket == number).map(|(_, change)| *change);
         let host_timing = HostTiming {
             kernel_dropped: kernel_dropped.get(number).copied().flatten(),
@@ -103,7 +104,7 @@ pub(crate) fn run_all<S: Workload + Send + 'static>(
         let observed = MonitorResult { clock_jumps: clock_jumps.clone(), unix_ns, lines: None };
         FinishedClient { client, tally, observed }
     });
-    Ok((finished, result.context("cannot read from the sockets").err()))
+    Ok((finished, context, result.context("cannot read from the sockets").err()))
 }
 
 impl RunMonitor<'_> {

@@ -501,9 +501,9 @@ mod tests {
     /// Runs a group of two nodes. Each sends at its times, in milliseconds.
     fn run_two(script: ScriptedIo, times_ms: [&[u64]; 2]) -> (Vec<String>, Vec<TimetableNode>, DriverStats) {
         let script = ScriptedIo { more_sockets: 1, ..script };
-        let mut group = NodeGroup::new(times_ms.iter().map(|times| timetable(&script, times)).collect());
+        let mut group = NodeGroup::new(times_ms.iter().map(|times| timetable(&script, times)).collect(), ());
         let (calls, _, stats) = run_node(script, &mut group, IdlePolicy::Finish);
-        (calls, group.into_nodes(), stats)
+        (calls, group.into_nodes().0, stats)
     }
 
     #[test]

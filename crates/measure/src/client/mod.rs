@@ -4,7 +4,7 @@
 //! both optionally over an encrypted link ([`LinkConfig`]), and a [`WebSocketProber`] requests to a signaling server. A [`Musician`] sends the audio to
 //! all members of a room, and judges what they send. Each keeps its packets
 //! in a [`PacketTracker`], which updates the statistics of the streams as replies arrive; runs over MOQT use a [`FrameTracker`] instead.
-//! Several clients of one run share a [`SharedRecord`].
+//! The clients of one group share a [`SharedRecord`].
 
 mod connection_results;
 mod hosts;

@@ -21,6 +21,7 @@ use super::stream_kind::StreamKind;
 use super::wait_for_server::WaitForServer;
 use jamjam_core::link::OVERHEAD;
 use jamjam_core::node::{DriverWaker, Node, Receive, SendStatus, TransmitSink};
+use jamjam_core::node_group::GroupContext;
 use jamjam_core::stats::PacingStats;
 use jamjam_core::time::{Pause, PauseDetector, Time, saturating_nanos};
 use jamjam_core::wire::{self, HEADER_LEN, LatencyInfo, SAMPLE_RATE};
@@ -71,7 +72,8 @@ pub trait Workload {
 }
 
 enum Phase {
-    New,
+    /// Nothing was sent. The value is the time at which the client begins, from its first poll on.
+    New(Option<Time>),
     WaitingForServer(WaitForServer),
     /// Sets up the encrypted link.
     SettingUpLink,
@@ -86,9 +88,13 @@ enum Phase {
         /// The next deadline.
         next_poll: Time,
     },
-    /// The run was interrupted, but the last query of `--loss-direction` is not answered. The value is the next deadline.
-    Interrupted(Time),
-    Finished,
+    /// The run was interrupted, but the last query of `--loss-direction` is not answered. The value is the next deadline, until it is.
+    Interrupted(Option<Time>),
+    Finished {
+        at: Time,
+        /// Whether the run ended because the port is dead.
+        is_port_dead: bool,
+    },
 }
 
 /// A client that runs the workload `S`.
@@ -98,20 +104,15 @@ pub struct ClientNode<S> {
     pub workload: S,
     link: Option<ClientLink>,
     phase: Phase,
-    /// When the client begins, from its first poll on.
-    begins_at: Option<Time>,
     loss_report_requester: Option<LossReportRequester>,
     /// When counting started.
     started: Option<Time>,
-    finished_at: Option<Time>,
     readiness_wait: Option<WaitResult>,
     pauses: PauseDetector,
     live_figures: Arc<LiveFigures>,
     /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
     is_blocked: bool,
     port_errors: PortErrors,
-    /// Whether the run ended because the port is dead.
-    is_port_dead: bool,
     /// When the last datagram of the peer arrived.
     last_datagram_at: Option<Time>,
 }
@@ -119,7 +120,7 @@ pub struct ClientNode<S> {
 impl<S: Workload> ClientNode<S> {
     /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
-        let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction, config.shared.is_some());
+        let requester = |nonce| LossReportRequester::new(nonce, config.loss_direction, config.shares_record);
         let loss_report_requester = config.loss_report_nonce.map(requester);
         let first_audio_sequence = workload.audio_results().map_or(0, |audio| audio.first_sequence);
         let tracker = PacketTracker::new(config, first_audio_sequence, observer);
@@ -127,17 +128,14 @@ impl<S: Workload> ClientNode<S> {
             tracker,
             workload,
             link: None,
-            phase: Phase::New,
-            begins_at: None,
+            phase: Phase::New(None),
             loss_report_requester,
             started: None,
-            finished_at: None,
             readiness_wait: None,
             pauses: PauseDetector::default(),
             live_figures: Arc::default(),
             is_blocked: false,
             port_errors: PortErrors::default(),
-            is_port_dead: false,
             last_datagram_at: None,
         }
     }
@@ -162,7 +160,7 @@ impl<S: Workload> ClientNode<S> {
 
     /// Whether the run has finished without being interrupted.
     pub fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Finished)
+        matches!(self.phase, Phase::Finished { .. })
     }
 
     /// Number of bytes of the client with its packets and statistics. What all clients share is not part of it.
@@ -170,21 +168,8 @@ impl<S: Workload> ClientNode<S> {
         size_of::<Self>() + self.tracker.streams.iter().map(SentPackets::allocated_bytes).sum::<usize>()
     }
 
-    /// Calls the client, which has what all clients share meanwhile.
-    fn with_shared_record(&mut self, call: impl FnOnce(&mut Self)) {
-        let Some(shared) = self.tracker.config.shared.clone() else { return call(self) };
-        let mut shared = SharedRecord::lock(&shared);
-        let had_started = self.started.is_some();
-        shared.exchange(&mut self.tracker);
-        call(self);
-        shared.exchange(&mut self.tracker);
-        shared.started += usize::from(!had_started && self.started.is_some());
-        shared.has_failed_link |= self.is_finished() && self.started.is_none();
-    }
-
     pub(super) fn finish(&mut self, at: Time) {
-        self.finished_at = Some(at);
-        self.phase = Phase::Finished;
+        self.phase = Phase::Finished { at, is_port_dead: false };
     }
 
     /// Passes the events of the run to `observer`.
@@ -194,20 +179,17 @@ impl<S: Workload> ClientNode<S> {
         self
     }
 
+    /// Decides all outcomes that are still open, for the record of the group. A client that has not finished was interrupted at `stopped_at`.
+    pub fn settle(&mut self, record: &mut SharedRecord, stopped_at: Option<Time>) {
+        let interrupted_at = stopped_at.filter(|_| !self.is_finished());
+        record.call(self, stopped_at.unwrap_or_default(), |client| client.tracker.settle(interrupted_at));
+        let evaluated = self.tracker.config.evaluated_stream as usize;
+        self.tracker.streams[evaluated].stats.history.started_at = self.started;
+    }
+
     /// The results of a run that was interrupted at `stopped_at`, if it was. Events of packets without a reply go to `observer`.
     pub fn into_results(self, target: &str, stopped_at: Option<Time>, observer: &mut dyn PacketObserver) -> RunResults {
-        let mut unfinished = self.results_so_far(target, stopped_at);
-        // The packets that are settled now belong to the record of all clients.
-        let (shared, evaluated) = (&self.tracker.config.shared, self.tracker.config.evaluated_stream);
-        if let (Some(shared), Some((streams, _))) = (shared, &mut unfinished.tracked) {
-            SharedRecord::lock(shared).exchange_stream(evaluated, &mut streams[evaluated as usize].stats);
-        }
-        let mut results = unfinished.finish(observer);
-        if let (Some(shared), Some(stream)) = (shared, results.evaluated_mut()) {
-            SharedRecord::lock(shared).exchange_stream(evaluated, stream);
-            stream.history.started_at = self.started;
-        }
-        results
+        self.results_so_far(target, stopped_at).finish(observer)
     }
 
     /// The results before the first packet.
@@ -219,13 +201,17 @@ impl<S: Workload> ClientNode<S> {
     fn results_so_far(&self, target: &str, interrupted_at: Option<Time>) -> UnfinishedResults {
         let PacketTracker { config, streams, pacing, stray, hosts, .. } = &self.tracker;
         let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
-        let ended_at = interrupted_at.or(self.finished_at);
+        let (finished_at, is_port_dead) = match self.phase {
+            Phase::Finished { at, is_port_dead } => (Some(at), is_port_dead),
+            _ => (None, false),
+        };
+        let ended_at = interrupted_at.or(finished_at);
         let duration = self.started.zip(ended_at).map(|(started, ended)| ended.duration_since(started));
         run.duration_ns = duration.map_or(0, saturating_nanos);
         run.replies_expected = config.replies_expected;
         run.timeout_ns = saturating_nanos(config.timeout);
         run.readiness_wait = self.readiness_wait.or_else(|| match &self.phase {
-            Phase::New if self.link.is_none() => config.wait_for.map(|_| WaitResult::default()),
+            Phase::New(_) if self.link.is_none() => config.wait_for.map(|_| WaitResult::default()),
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });
@@ -247,7 +233,7 @@ impl<S: Workload> ClientNode<S> {
         run.schedule = self.tracker.schedule_results(self.workload.planned(), source_paused_ns);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
-        run.is_port_dead = self.is_port_dead;
+        run.is_port_dead = is_port_dead;
         let PortErrors { total, before_run, count, first_at, last_at, .. } = self.port_errors;
         // Of a wait in vain, all count.
         run.port_unreachable = total - self.started.map_or(0, |_| before_run);
@@ -298,8 +284,8 @@ impl<S: Workload> ClientNode<S> {
     }
 
     fn begin(&mut self, now: Time) {
-        let Phase::New = self.phase else { return };
-        if now < *self.begins_at.get_or_insert(now + self.tracker.config.start_delay) {
+        let Phase::New(begins_at) = &mut self.phase else { return };
+        if now < *begins_at.get_or_insert(now + self.tracker.config.start_delay) {
             return;
         }
         match self.tracker.config.wait_for {
@@ -320,7 +306,7 @@ impl<S: Workload> ClientNode<S> {
         } else {
             link.poll_transmit(now, peer, self.port_errors.total > 0, sink);
             if link.results.failure.is_some() {
-                self.phase = Phase::Finished;
+                self.finish(now);
             }
         }
     }
@@ -330,7 +316,7 @@ impl<S: Workload> ClientNode<S> {
             && let Some(timed_out) = wait.poll(now, self.tracker.config.peer, sink)
         {
             self.readiness_wait = Some(timed_out);
-            self.phase = Phase::Finished;
+            self.finish(now);
         }
     }
 
@@ -426,7 +412,7 @@ impl<S: Workload> ClientNode<S> {
         let RunConfig { peer, timeout, .. } = self.tracker.config;
         let sent = self.tracker.sent();
         // The deadline `now` makes the query start immediately.
-        *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink).unwrap_or(Time::ZERO);
+        *next_poll = requester.poll_final(now, sent, (now, timeout), peer, sink);
     }
 
     /// Sends the packets of the link itself beside those of the workload.
@@ -467,7 +453,7 @@ impl<S: Workload> ClientNode<S> {
                         self.tracker.readiness_sequences = wait.sequences_sent();
                         self.request_baseline_or_start(now);
                     }
-                    Phase::New | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
+                    Phase::New(_) | Phase::WaitingForServer(_) if self.tracker.config.wait_for.is_some() => {}
                     Phase::AwaitingBaseline => {
                         let requester = self.loss_report_requester.as_ref();
                         if requester.is_some_and(|requester| requester.baseline.response.is_some()) {
@@ -501,19 +487,30 @@ impl<S: Workload> ClientNode<S> {
     }
 }
 
+impl<S: Workload> GroupContext<ClientNode<S>> for SharedRecord {
+    fn call(&mut self, client: &mut ClientNode<S>, _: Time, call: impl FnOnce(&mut ClientNode<S>)) {
+        let had_started = client.started.is_some();
+        self.exchange(&mut client.tracker);
+        call(client);
+        self.exchange(&mut client.tracker);
+        self.started += usize::from(!had_started && client.started.is_some());
+        self.has_failed_link |= client.is_finished() && client.started.is_none();
+    }
+}
+
 impl<S: Workload> Node for ClientNode<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        self.with_shared_record(|client| client.receive(now, batch));
+        self.receive(now, batch);
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        self.with_shared_record(|client| client.poll_phases(now, sink));
+        self.poll_phases(now, sink);
     }
 
     fn next_deadline(&self) -> Option<Time> {
         let link = self.link.as_ref().map(ClientLink::deadline);
         match &self.phase {
-            Phase::New => Some(self.begins_at.unwrap_or(Time::ZERO)),
+            Phase::New(begins_at) => Some(begins_at.unwrap_or_default()),
             Phase::WaitingForServer(wait) => Some(wait.next_deadline()),
             Phase::AwaitingBaseline => {
                 let query = self.loss_report_requester.as_ref();
@@ -521,8 +518,8 @@ impl<S: Workload> Node for ClientNode<S> {
             }
             Phase::SettingUpLink => link,
             Phase::Sending(due) | Phase::FinalWait { next_poll: due, .. } => link.into_iter().chain([*due]).min(),
-            Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
-            Phase::Finished => None,
+            Phase::Interrupted(due) => *due,
+            Phase::Finished { .. } => None,
         }
     }
 
@@ -534,15 +531,14 @@ impl<S: Workload> Node for ClientNode<S> {
         let sent = self.tracker.sent().iter().sum();
         let is_dead = self.port_errors.on_error(now, self.started, sent);
         if is_dead && !self.workload.is_endless() && self.is_counting() {
-            self.is_port_dead = true;
-            self.finish(now);
+            self.phase = Phase::Finished { at: now, is_port_dead: true };
         }
     }
 
     fn on_stop(&mut self) -> bool {
         let needs_query = self.is_counting() && self.loss_report_requester.is_some() && !self.tracker.is_complete();
         if needs_query {
-            self.phase = Phase::Interrupted(Time::ZERO);
+            self.phase = Phase::Interrupted(None);
         }
         needs_query
     }

@@ -1,10 +1,8 @@
 //! The configuration of a run.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::shared_record::SharedRecord;
 use super::stream_kind::StreamKind;
 
 /// Number of blocks in [`RunConfig::blocks_of`].
@@ -36,8 +34,9 @@ pub struct RunConfig {
     pub blocks_of: Option<u64>,
     /// How much later the client begins, so that the packets of several clients do not leave at the same time.
     pub start_delay: Duration,
-    /// What all clients of the run record together. Such a client keeps a packet only until ten seconds after its time-out.
-    pub shared: Option<Arc<Mutex<SharedRecord>>>,
+    /// Whether the client records in the [`SharedRecord`](super::SharedRecord) of a group. Such a client keeps a packet only until ten seconds
+    /// after its time-out.
+    pub shares_record: bool,
 }
 
 impl RunConfig {
@@ -55,7 +54,7 @@ impl RunConfig {
             loss_direction: false,
             blocks_of: None,
             start_delay: Duration::ZERO,
-            shared: None,
+            shares_record: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! packet keeps its entry only until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl PacketTracker {
             };
             let mut stream =
                 SentPackets::new(kind, first_sequence, config.replies_expected.then_some(first_reply), round_trips);
-            if config.shared.is_some() {
+            if config.shares_record {
                 stream.kept = Some(config.timeout + KEPT_AFTER_TIMEOUT);
                 stream.stats.history = History::default();
                 stream.live.next_percentile = Time::MAX;
@@ -182,6 +183,17 @@ impl PacketTracker {
         let [min_rtt, min_ping] = [StreamKind::Audio, StreamKind::Ping].map(|kind| self.streams[kind as usize].min_rtt);
         let known = self.hosts.holding_time.map(|delay| i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX));
         known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
+    }
+
+    /// Decides the outcomes of all packets of a run that was interrupted at this time, if it was. Only the statistics remain.
+    pub(super) fn settle(&mut self, interrupted_at: Option<Time>) {
+        let interrupted = interrupted_at.map(|at| (at, self.config.timeout));
+        let outcome = |stream: &SentPackets, packet: &SentPacket| {
+            stream.has_timed_out(packet, interrupted).then(|| stream.unanswered(packet, &self.hosts))
+        };
+        for stream in &mut self.streams {
+            stream.stats = mem::take(stream).finish(outcome, &self.hosts, &mut *self.observer);
+        }
     }
 
     /// Whether every expected reply arrived.
@@ -340,7 +352,7 @@ impl SentPackets {
         };
         let (index, packet) = (self.first_index + position as u64, &mut self.packets[position]);
         let is_first = packet.is_unanswered();
-        self.live.lost -= u64::from(std::mem::take(&mut packet.is_presumed_lost));
+        self.live.lost -= u64::from(mem::take(&mut packet.is_presumed_lost));
         self.answered_until = self.answered_until.max(index + 1);
         let outcome = match packet.state {
             PacketState::Arrived { .. }

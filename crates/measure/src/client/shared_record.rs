@@ -1,14 +1,14 @@
 //! What the clients of one run record together, so that the memory of a client does not grow with the length of the run.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::results::RunResults;
 use super::sent_packets::PacketTracker;
 use super::stream_kind::StreamKind;
-use jamjam_core::stats::{Histogram, History, PacingStats, StreamStats};
+use jamjam_core::stats::{Histogram, History, PacingStats};
 
-/// The record that all clients of a run write, one after the other.
+/// The record that all clients of a run write, one after the other. Their group owns it.
 #[derive(Debug, Default)]
 pub struct SharedRecord {
     /// The course of each stream over time. The array index is a [`StreamKind`].
@@ -28,16 +28,13 @@ pub struct SharedRecord {
 }
 
 impl SharedRecord {
-    /// Locks the record. A client holds the lock while it is called.
-    pub fn lock(shared: &Mutex<Self>) -> MutexGuard<'_, Self> {
-        shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lends the record to a client before it is called, and takes it back afterwards.
+    /// Lets `tracker` record here, until the second call takes the record back.
     pub(super) fn exchange(&mut self, tracker: &mut PacketTracker) {
         mem::swap(&mut self.pacing, &mut tracker.pacing);
-        for (kind, stream) in StreamKind::ALL.into_iter().zip(&mut tracker.streams) {
-            self.exchange_stream(kind, &mut stream.stats);
+        let mine = self.histories.iter_mut().zip(&mut self.ipdv);
+        for (stats, (history, ipdv)) in tracker.streams.iter_mut().map(|stream| &mut stream.stats).zip(mine) {
+            mem::swap(history, &mut stats.history);
+            mem::swap(ipdv, &mut stats.ipdv.magnitudes);
         }
         let baseline = &mut tracker.streams[StreamKind::Audio as usize].stats.rtt_baseline_ns;
         *baseline = baseline.or(self.rtt_baseline_ns);
@@ -45,8 +42,15 @@ impl SharedRecord {
         self.server_delay = self.server_delay.or(tracker.hosts.holding_time);
     }
 
-    pub(super) fn exchange_stream(&mut self, kind: StreamKind, stats: &mut StreamStats) {
-        mem::swap(&mut self.histories[kind as usize], &mut stats.history);
-        mem::swap(&mut self.ipdv[kind as usize], &mut stats.ipdv.magnitudes);
+    /// Adds the record to the merged results of its clients.
+    pub fn add_to(self, run: &mut RunResults) {
+        let evaluated = run.evaluated_stream;
+        for ((kind, history), ipdv) in StreamKind::ALL.into_iter().zip(self.histories).zip(&self.ipdv) {
+            let Some(stream) = run.stream_mut(kind) else { continue };
+            stream.ipdv.magnitudes.merge(ipdv);
+            // What the others contain is that of one client.
+            stream.history = if kind == evaluated { history } else { History::default() };
+        }
+        run.pacing = Some(*self.pacing);
     }
 }

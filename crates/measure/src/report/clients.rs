@@ -1,24 +1,16 @@
 //! Several clients that ran at the same time: their merged results, and the worst of them.
 
-use std::mem;
-use std::sync::Mutex;
-
 use super::figures::StreamFigures;
 use super::limits::{Limits, judgments};
 use super::quantities::{RoundTrip, micros};
-use crate::client::{ClientsResults, RunResults, SharedRecord, StreamKind};
+use crate::client::{ClientsResults, RunResults};
 use crate::document::Outcome;
 use crate::document::column::figures;
-use jamjam_core::stats::{Histogram, History, StreamStats};
+use jamjam_core::stats::{Histogram, StreamStats};
 
-/// The results of a run with several clients: those of all clients merged, with what they recorded together; `None` without a client. Each
-/// client has its number of bytes. The worst client is one that fails; among equals the one with the highest loss, and then with the highest
-/// 99th percentile of the round trip.
-pub fn merge_clients(
-    clients: impl Iterator<Item = (RunResults, usize)>,
-    limits: &Limits,
-    shared: &Mutex<SharedRecord>,
-) -> Option<RunResults> {
+/// The results of a run with several clients: those of all clients merged; `None` without a client. Each client has its number of bytes. The
+/// worst client is one that fails; among equals the one with the highest loss, and then with the highest 99th percentile of the round trip.
+pub fn merge_clients(clients: impl Iterator<Item = (RunResults, usize)>, limits: &Limits) -> Option<RunResults> {
     let (mut merged, mut all, mut worst_rank): (Option<RunResults>, _, _) = (None, ClientsResults::default(), None);
     for (run, bytes) in clients {
         let verdict = Outcome::of(&judgments(&run, limits)).result;
@@ -38,16 +30,6 @@ pub fn merge_clients(
         }
     }
     let mut run = RunResults { clients: Some(all), ..merged? };
-    let mut shared = SharedRecord::lock(shared);
-    for (kind, ipdv) in StreamKind::ALL.into_iter().zip(&shared.ipdv) {
-        let Some(stream) = run.stream_mut(kind) else { continue };
-        stream.ipdv.magnitudes.merge(ipdv);
-        // What it contains is that of one client.
-        stream.history = History::default();
-    }
-    let history = &mut shared.histories[run.evaluated_stream as usize];
-    run.evaluated_mut().into_iter().for_each(|stream| stream.history = mem::take(history));
-    run.pacing = Some(mem::take(&mut *shared.pacing));
     // The samples are those of one client.
     run.loss_report.iter_mut().for_each(|report| report.samples.clear());
     Some(run)

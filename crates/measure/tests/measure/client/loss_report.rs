@@ -1,13 +1,12 @@
 //! `--loss-direction` in virtual time: the client's requests for counts, their evaluation, and ignored responses.
 
-use std::sync::Arc;
-
 use test_support::recording_sink::RecordingSink;
 use test_support::stun::{is_loss_report_request, received_counts as counts_attribute, response};
 
 use jamjam_core::node::{Node, SendStatus};
+use jamjam_core::node_group::NodeGroup;
 use jamjam_core::time::Time;
-use jamjam_measure::client::{CountSample, LossReport, Prober, RunConfig, RunResults, StreamKind};
+use jamjam_measure::client::{CountSample, LossReport, Prober, RunConfig, RunResults, SharedRecord, StreamKind};
 
 use super::{INTERVAL, prober, run_config};
 use test_support::node_driver::{MS, deadline, deliver, header, peer, poll, pong};
@@ -212,31 +211,33 @@ fn would_block_does_not_use_up_an_attempt() {
 /// Sends a ping every 10 ms for four seconds and interrupts the run. Of ten pings, number 3 is lost upstream and number 7 downstream. The
 /// server answers the requests whose number, from 1, `answers` accepts.
 fn interrupted_run(answers: impl Fn(usize) -> bool) -> (Prober, usize) {
-    interrupt(prober_with_report(StreamKind::Ping, 1_000), answers)
+    let mut node = prober_with_report(StreamKind::Ping, 1_000);
+    let requests = interrupt(&mut node, answers);
+    (node, requests)
 }
 
-fn interrupt(mut node: Prober, answers: impl Fn(usize) -> bool) -> (Prober, usize) {
-    let request = poll(&mut node, 0).remove(0);
-    deliver(&mut node, 0, peer(), &counts_response(&request, 9, 100));
+fn interrupt(node: &mut impl Node, answers: impl Fn(usize) -> bool) -> usize {
+    let request = poll(node, 0).remove(0);
+    deliver(node, 0, peer(), &counts_response(&request, 9, 100));
     let (mut received, mut pings, mut requests) = (100, 0, 0);
     for at in (0..4_000).step_by(10) {
-        for datagram in poll(&mut node, at * MS) {
+        for datagram in poll(node, at * MS) {
             if is_loss_report_request(&datagram) {
                 requests += 1;
                 if answers(requests) {
-                    deliver(&mut node, (at + 1) * MS, peer(), &counts_response(&datagram, 9, received));
+                    deliver(node, (at + 1) * MS, peer(), &counts_response(&datagram, 9, received));
                 }
                 continue;
             }
             received += u32::from(pings % 10 != 3);
             if pings % 10 != 3 && pings % 10 != 7 {
-                deliver(&mut node, (at + 1) * MS, peer(), &pong(&datagram));
+                deliver(node, (at + 1) * MS, peer(), &pong(&datagram));
             }
             pings += 1;
         }
     }
     assert!(node.on_stop());
-    (node, requests)
+    requests
 }
 
 #[test]
@@ -262,9 +263,13 @@ fn interrupted_run_reports_the_direction_of_its_losses() {
 
 #[test]
 fn direction_of_one_of_several_clients_is_unknown_if_it_was_interrupted() {
-    let config = RunConfig { shared: Some(Arc::default()), ..config_with_report(StreamKind::Ping) };
-    let (node, _) = interrupt(prober(config, Some(1_000), INTERVAL), |_| true);
-    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    let config = RunConfig { shares_record: true, ..config_with_report(StreamKind::Ping) };
+    let mut group = NodeGroup::new(vec![prober(config, Some(1_000), INTERVAL)], SharedRecord::default());
+    interrupt(&mut group, |_| true);
+    let (mut nodes, mut record) = group.into_nodes();
+    let (mut node, stopped_at) = (nodes.remove(0), Some(Time::from_nanos(4_001 * MS)));
+    node.settle(&mut record, stopped_at);
+    let run = node.into_results("", stopped_at, &mut ());
     assert_eq!(run.loss_report.as_ref().expect("a report").samples.len(), 1);
     assert_eq!((run.stream(StreamKind::Ping).expect("pings").lost, split(&run, StreamKind::Ping)), (40, None));
 }

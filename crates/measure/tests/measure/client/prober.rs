@@ -1,6 +1,5 @@
 //! The prober as a node and its `--wait-for`, in virtual time. The simulations check the schedule, the counts and the end of a run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jamjam_core::stats::StreamStats;
@@ -75,8 +74,7 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
 
 #[test]
 fn client_of_several_keeps_packets_until_ten_seconds_after_their_timeout() {
-    let shared = Some(Arc::default());
-    let config = RunConfig { shared, ..run_config(StreamKind::Keepalive) };
+    let config = RunConfig { shares_record: true, ..run_config(StreamKind::Keepalive) };
     let timeout = config.timeout.as_nanos() as u64;
     let mut node = super::prober(config, None, INTERVAL);
     let mut bytes = Vec::new();

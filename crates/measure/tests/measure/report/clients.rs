@@ -1,7 +1,6 @@
 //! Several clients: which is the worst, limits on it, and what limited the run.
 
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jamjam_core::stats::{FinalOutcome, HostTiming, PacingStats, StreamStats};
@@ -27,8 +26,9 @@ fn client(lost: u64, ms: i64) -> RunResults {
 fn merged(limits: &Limits, clients: impl IntoIterator<Item = RunResults>, late: Duration) -> RunResults {
     let mut pacing = PacingStats::default();
     (0..200).map(Time::from_millis).for_each(|due| pacing.on_sent(due, due + late));
-    let shared = Mutex::new(SharedRecord { pacing: Box::new(pacing), ..SharedRecord::default() });
-    merge_clients(clients.into_iter().map(|client| (client, 84_000)), limits, &shared).expect("clients")
+    let mut run = merge_clients(clients.into_iter().map(|client| (client, 84_000)), limits).expect("clients");
+    SharedRecord { pacing: Box::new(pacing), ..SharedRecord::default() }.add_to(&mut run);
+    run
 }
 
 fn report(limits: &Limits, clients: impl IntoIterator<Item = RunResults>) -> Report {

@@ -1,12 +1,11 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
 use std::fmt::Write;
-use std::sync::Mutex;
 
 use jamjam_core::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_core::time::Time;
 use jamjam_measure::client::{
-    AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults,
+    AudioResults, CountSample, LinkResults, LossReport, PauseResults, RunKind, RunResults, ServerResults, SharedRecord,
 };
 use jamjam_measure::document::wrap;
 use jamjam_measure::report::Report;
@@ -258,7 +257,9 @@ fn findings_match_their_snapshot() {
     let of_two = |clients: [&[Option<i64>]; 2]| {
         let of_a_minute = RunResults { duration_ns: 60_000_000_000, ..probe(StreamStats::new()) };
         let clients = clients.map(|rtts| (RunResults { ping: Some(stream(rtts)), ..of_a_minute.clone() }, 1));
-        messages(&merge_clients(clients.into_iter(), &Limits::default(), &Mutex::default()).expect("clients"))
+        let mut run = merge_clients(clients.into_iter(), &Limits::default()).expect("clients");
+        SharedRecord::default().add_to(&mut run);
+        messages(&run)
     };
     let [steady, down] = [0..0, 1_000..1_300].map(|down| losses(6_000, i64::MAX, down));
     let stalls_of_one = stalled(6_000, 20 * MS, &[1, 2, 3, 4, 5, 6].map(|n| (n * 9_000 * MS, 300 * MS)));

@@ -1,7 +1,6 @@
 //! Real documents against the published schema, against the sections of the documentation and against snapshots.
 
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jamjam_core::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
@@ -240,9 +239,11 @@ fn runs_over_udp() -> Vec<(&'static str, RunResults)> {
 /// Two clients, of which the second is worse.
 fn several_clients() -> RunResults {
     let clients = [[MS; 100], [2 * MS; 100]].map(|times| (probe(stream(StreamStats::new(), times)), 40_000));
-    let shared = Mutex::<SharedRecord>::default();
-    (0..200).map(Time::from_millis).for_each(|due| SharedRecord::lock(&shared).pacing.on_sent(due, due));
-    merge_clients(clients.into_iter(), &Limits::default(), &shared).unwrap()
+    let (mut run, mut record) =
+        (merge_clients(clients.into_iter(), &Limits::default()).unwrap(), SharedRecord::default());
+    (0..200).map(Time::from_millis).for_each(|due| record.pacing.on_sent(due, due));
+    record.add_to(&mut run);
+    run
 }
 
 /// The report of a ramp with a step of each kind.

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::iter;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jamjam_core::node::{BLOCKED_RETRY, Node, Receive, SendStatus, Transmit, TransmitSink};
@@ -83,11 +82,22 @@ fn results(client: Prober) -> RunResults {
     client.into_results("", None, &mut ())
 }
 
-/// A prober of a group whose clients share a record, if it has one.
-fn sharing_client(seed: u64, stream_kind: StreamKind, shared: Option<&Arc<Mutex<SharedRecord>>>) -> Prober {
+/// The results of a group of probers that share a record.
+fn group_results(probers: impl Iterator<Item = Prober>, seeds: &[u64]) -> (Vec<RunResults>, SharedRecord) {
+    let mut group = NodeGroup::new(probers.collect(), SharedRecord::default());
+    run(&mut group, seeds);
+    let (mut probers, mut record) = group.into_nodes();
+    for prober in &mut probers {
+        prober.settle(&mut record, None);
+    }
+    (probers.into_iter().map(results).collect(), record)
+}
+
+/// A prober that shares a record, or is alone.
+fn prober(seed: u64, stream_kind: StreamKind, shares_record: bool) -> Prober {
     let mut rng = Rng::new(seed);
     let timeout = Duration::from_millis(rng.between(15, 500));
-    let config = RunConfig { shared: shared.cloned(), ..RunConfig::new(peer(), stream_kind, timeout) };
+    let config = RunConfig { shares_record, ..RunConfig::new(peer(), stream_kind, timeout) };
     let (count, interval) = (Some(rng.between(1, 60)), Duration::from_millis(rng.between(1, 20)));
     let workload = ProbeWorkload::new(ProbeConfig { stream_kind, count, interval, payload_len: 64 });
     ClientNode::new(config, workload, Box::new(()))
@@ -104,20 +114,19 @@ fn own_statistics(run: &RunResults) -> String {
     format!("{:?}", StreamStats { ipdv: Ipdv::default(), ..statistics(run) })
 }
 
-fn merged(runs: impl Iterator<Item = RunResults>, shared: &Mutex<SharedRecord>) -> RunResults {
-    merge_clients(runs.map(|run| (run, 1)), &Limits::default(), shared).expect("clients")
+fn merged(runs: impl Iterator<Item = RunResults>, record: SharedRecord) -> RunResults {
+    let mut run = merge_clients(runs.map(|run| (run, 1)), &Limits::default()).expect("clients");
+    record.add_to(&mut run);
+    run
 }
 
 #[test]
 fn clients_that_share_a_record_report_the_same_as_alone() {
     for (seed, kind) in [(1, StreamKind::Ping), (2, StreamKind::Keepalive), (3, StreamKind::Ping)] {
         let seeds: Vec<u64> = (0..30).map(|number| seed * 1_000 + number).collect();
-        let shared = Arc::default();
-        let mut group = NodeGroup::new(seeds.iter().map(|seed| sharing_client(*seed, kind, Some(&shared))).collect());
-        run(&mut group, &seeds);
-        let together: Vec<RunResults> = group.into_nodes().into_iter().map(results).collect();
+        let (together, record) = group_results(seeds.iter().map(|seed| prober(*seed, kind, true)), &seeds);
         let alone = seeds.iter().map(|seed| {
-            let mut alone = sharing_client(*seed, kind, None);
+            let mut alone = prober(*seed, kind, false);
             run(&mut alone, &[*seed]);
             results(alone)
         });
@@ -129,8 +138,8 @@ fn clients_that_share_a_record_report_the_same_as_alone() {
         }
         let mut lateness = Histogram::default();
         alone.iter().filter_map(|run| run.pacing.as_ref()).for_each(|pacing| lateness.merge(&pacing.all));
-        let together = merged(together.into_iter(), &shared);
-        let alone = merged(alone.into_iter(), &Mutex::default());
+        let together = merged(together.into_iter(), record);
+        let alone = merged(alone.into_iter(), SharedRecord::default());
         assert_eq!(format!("{:?}", statistics(&together)), format!("{:?}", statistics(&alone)));
         let pacing = together.pacing.as_ref().map(|pacing| &pacing.all);
         assert_eq!(format!("{pacing:?}"), format!("{:?}", Some(&lateness)));
@@ -147,18 +156,14 @@ fn clients_that_share_a_record_report_the_same_as_alone() {
 
 #[test]
 fn round_trips_of_audio_have_one_baseline_for_all_clients() {
-    let shared = Arc::default();
     let seeds: Vec<u64> = (1..20).collect();
-    let clients = seeds.iter().map(|seed| sharing_client(*seed, StreamKind::Audio, Some(&shared)));
-    let mut group = NodeGroup::new(clients.collect());
-    run(&mut group, &seeds);
-    let runs: Vec<RunResults> = group.into_nodes().into_iter().map(results).collect();
+    let (runs, record) = group_results(seeds.iter().map(|seed| prober(*seed, StreamKind::Audio, true)), &seeds);
     let stats = |run: &RunResults| run.audio.as_ref().expect("AUDIO").stats.clone();
     let min = runs.iter().filter_map(|run| stats(run).min_rtt()).min();
-    assert_eq!(stats(&merged(runs.into_iter(), &shared)).min_rtt(), min);
+    assert_eq!(stats(&merged(runs.into_iter(), record)).min_rtt(), min);
     // What a client does without the others.
     for seed in seeds {
-        let mut alone = sharing_client(seed, StreamKind::Audio, None);
+        let mut alone = prober(seed, StreamKind::Audio, false);
         run(&mut alone, &[seed]);
         assert!(min <= stats(&results(alone)).min_rtt().or(min));
     }
