@@ -5,27 +5,45 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::call::Call;
 use super::close_code::CloseCode;
-use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::message_docs::{ChannelDoc, CloseDoc, Schemas};
-use super::rooms::AnyRooms;
 use super::{broadcast, control_surface, jamjam, webrtc};
 
-/// A signaling dialect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
+/// The dialects, each with the module that has its `FACTS`.
+macro_rules! dialects {
+    ($($(#[$attribute:meta])+ $dialect:ident = $module:ident,)+) => {
+        /// A signaling dialect.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum Dialect {
+            $($(#[$attribute])+ $dialect,)+
+        }
+
+        impl Dialect {
+            /// All dialects.
+            pub const ALL: [Self; [$(stringify!($dialect)),+].len()] = [$(Self::$dialect),+];
+
+            /// Everything about the dialect.
+            pub const fn facts(self) -> &'static DialectFacts {
+                match self {
+                    $(Self::$dialect => &$module::FACTS,)+
+                }
+            }
+        }
+    };
+}
+
+dialects! {
     /// The protocol of the jamjam app.
-    Jamjam,
+    Jamjam = jamjam,
     /// Broadcast rooms: each message is relayed to all other members.
-    Broadcast,
+    Broadcast = broadcast,
     /// Control surfaces: clients set parameters of a program.
     #[serde(rename = "bbx")]
-    ControlSurface,
+    ControlSurface = control_surface,
     /// WebRTC signaling: messages are relayed to one participant.
-    WebRtc,
+    WebRtc = webrtc,
 }
 
 /// What the server and its clients know about a dialect.
@@ -34,10 +52,8 @@ pub struct DialectFacts {
     pub(super) name: &'static str,
     /// The description in `--help`.
     pub(super) description: &'static str,
-    /// Whether the URL selects the dialect and the room. Otherwise, the first message selects the dialect.
-    pub is_selected_by_url: bool,
-    /// Whether a first message with this type and text selects the dialect.
-    pub(super) is_selected_by: fn(message_type: &str, text: &str) -> bool,
+    /// Whether a first message with this type and text selects the dialect. `None` if the URL selects the dialect and the room.
+    pub(super) is_selected_by: Option<fn(message_type: &str, text: &str) -> bool>,
     /// An error message with this sentence.
     pub(super) error: fn(sentence: &str) -> String,
     /// The documentation of the messages.
@@ -75,29 +91,7 @@ pub enum ProbeMethod {
     Relay,
 }
 
-/// A dialect of a server: its rooms, and the handling of messages.
-pub(super) trait DialectHandler {
-    /// The rooms.
-    fn rooms(&self) -> &dyn AnyRooms;
-
-    /// Handles a message of the connection that causes the call.
-    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError>;
-}
-
 impl Dialect {
-    /// All dialects.
-    pub const ALL: [Self; 4] = [Self::Jamjam, Self::Broadcast, Self::ControlSurface, Self::WebRtc];
-
-    /// Everything about the dialect.
-    pub const fn facts(self) -> &'static DialectFacts {
-        match self {
-            Self::Jamjam => &jamjam::FACTS,
-            Self::Broadcast => &broadcast::FACTS,
-            Self::ControlSurface => &control_surface::FACTS,
-            Self::WebRtc => &webrtc::FACTS,
-        }
-    }
-
     /// The name in options, metrics, `/health` and reports.
     pub const fn name(self) -> &'static str {
         self.facts().name
@@ -106,6 +100,11 @@ impl Dialect {
     /// The description in `--help`.
     pub const fn description(self) -> &'static str {
         self.facts().description
+    }
+
+    /// Whether the URL selects the dialect and the room. Otherwise, the first message selects the dialect.
+    pub const fn is_selected_by_url(self) -> bool {
+        self.facts().is_selected_by.is_none()
     }
 
     /// The message with which a client joins a room, or as its first member creates it. `None` if the URL selects the room.

@@ -15,7 +15,7 @@ use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::call::{Call, Effects, Sender};
 use super::close_code::CloseCode;
 use super::control_surface::ControlSurfaceDialect;
-use super::dialect::{Dialect, DialectHandler};
+use super::dialect::Dialect;
 use super::jamjam::JamjamDialect;
 use super::json::{JsonSize, MessageError, message_type};
 use super::limits::SignalingLimits;
@@ -83,18 +83,14 @@ impl Hub {
         self
     }
 
-    fn handler(&self, dialect: Dialect) -> &dyn DialectHandler {
-        match dialect {
-            Dialect::Jamjam => &self.jamjam,
-            Dialect::Broadcast => &self.broadcast,
-            Dialect::ControlSurface => &self.control_surface,
-            Dialect::WebRtc => &self.webrtc,
-        }
-    }
-
     /// The rooms of a dialect.
     pub(super) fn rooms(&self, dialect: Dialect) -> &dyn AnyRooms {
-        self.handler(dialect).rooms()
+        match dialect {
+            Dialect::Jamjam => &self.jamjam.rooms,
+            Dialect::Broadcast => &self.broadcast.rooms,
+            Dialect::ControlSurface => &self.control_surface.rooms,
+            Dialect::WebRtc => &self.webrtc.rooms,
+        }
     }
 
     /// The server's limits.
@@ -286,14 +282,21 @@ impl Hub {
             bytes = text.len(),
             "message received"
         );
-        self.handler(dialect).on_text(call, text)
+        match dialect {
+            Dialect::Jamjam => self.jamjam.on_text(call, text),
+            Dialect::Broadcast => self.broadcast.on_text(call, text),
+            Dialect::ControlSurface => self.control_surface.on_text(call, text),
+            Dialect::WebRtc => self.webrtc.on_text(call, text),
+        }
     }
 
     /// Sets the dialect of a connection, if its first message selects one.
     fn select_dialect(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let (message_type, conn) = (message_type(text)?, call.sender.conn);
         let enabled = Dialect::ALL.into_iter().filter(|dialect| self.server.limits.dialects.contains(dialect));
-        let selected = enabled.into_iter().find(|dialect| (dialect.facts().is_selected_by)(&message_type, text));
+        let selected = enabled
+            .into_iter()
+            .find(|dialect| dialect.facts().is_selected_by.is_some_and(|selects| selects(&message_type, text)));
         if let Some(dialect) = selected {
             call.sender.dialect = Some(dialect);
             self.server.connection(conn, |connection| connection.dialect = Some(dialect));

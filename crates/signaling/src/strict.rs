@@ -105,7 +105,7 @@ fn explain(dialect: Option<Dialect>, enabled: &[Dialect], text: &str) -> Option<
     let is_own = |channel: &&ChannelDoc| match dialect {
         Some(dialect) => channel.dialect == dialect,
         // The first message does not select the others.
-        None => !channel.dialect.facts().is_selected_by_url && enabled.contains(&channel.dialect),
+        None => !channel.dialect.is_selected_by_url() && enabled.contains(&channel.dialect),
     };
     let own = DOCS.channels.iter().filter(is_own).flat_map(|channel| &channel.client_messages);
     if let Some(found) = own.clone().find(|message| message.name == name) {

@@ -11,12 +11,12 @@ use utoipa::ToSchema;
 
 use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::close_code::CloseCode;
-use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
+use super::dialect::{Dialect, DialectFacts, ProbeMethod};
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ROOM_CLOSES, closes};
 use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, Roster};
-use super::rooms::{AnyRooms, Directory, Rooms};
+use super::rooms::{Directory, Rooms};
 use super::route::WebRtcParams;
 use super::token::{TOKEN_MISSING, verify_webrtc};
 
@@ -32,8 +32,7 @@ const LATE_MS: u64 = 10_000;
 pub(super) static FACTS: DialectFacts = DialectFacts {
     name: "webrtc",
     description: "WebRTC signaling",
-    is_selected_by_url: true,
-    is_selected_by: |_, _| false,
+    is_selected_by: None,
     error: |message| to_json(&ServerMessage::Error { message }),
     channels: |schemas, limits| {
         let mut channel = schemas.channel::<ClientMessage<'_>, ServerMessage<'_>>(Dialect::WebRtc, "WebRTC signaling");
@@ -447,19 +446,14 @@ impl WebRtcRoom {
     }
 }
 
-impl DialectHandler for WebRtcDialect {
-    fn rooms(&self) -> &dyn AnyRooms {
-        &self.rooms
-    }
-
-    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl WebRtcDialect {
+    /// Handles a message of the connection that causes the call.
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = ClientMessage::parse(text)?;
         let called = self.rooms.call_own(call, |room, call| room.on_message(call, message));
         called.ok_or(MessageError::NOT_IN_ROOM)?
     }
-}
 
-impl WebRtcDialect {
     /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`.
     pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
         // The brackets of the list. Each room is followed by a comma or a bracket.

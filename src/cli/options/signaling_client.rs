@@ -64,14 +64,14 @@ impl SignalingClientArgs {
             }
             _ => vec![url],
         };
-        let room_code = room.filter(|_| !dialect.facts().is_selected_by_url).map(str::to_owned);
+        let room_code = room.filter(|_| !dialect.is_selected_by_url()).map(str::to_owned);
         Ok(WebSocketTarget { urls, dialect, room_code, nonce, socket_options })
     }
 
     /// Rejects options that apply to other dialects only.
     pub(crate) fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         let reason = match dialect {
-            _ if self.hmac_secret.is_some() && !dialect.facts().is_selected_by_url => {
+            _ if self.hmac_secret.is_some() && !dialect.is_selected_by_url() => {
                 "--hmac-secret: only broadcast and WebRTC rooms use tokens; give --dialect broadcast or --dialect webrtc"
             }
             Dialect::Jamjam if room.is_some() => {

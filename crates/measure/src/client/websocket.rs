@@ -134,7 +134,7 @@ impl JoinHandshake {
     /// from clients outside rooms. So does a jamjam server. The URL selects the rooms of the other dialects, which send a welcome.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
         let first_message = room_code.and_then(|code| dialect.join_message(&code, CLIENT_NAME, false));
-        let joined = !dialect.facts().is_selected_by_url && first_message.is_none();
+        let joined = !dialect.is_selected_by_url() && first_message.is_none();
         Self { joined, ..Self::with_message(first_message) }
     }
 

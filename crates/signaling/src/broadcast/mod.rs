@@ -9,12 +9,12 @@ pub(super) mod room_handler;
 use std::sync::Arc;
 
 use super::call::Call;
-use super::dialect::{DialectFacts, DialectHandler, ProbeMethod};
+use super::dialect::{DialectFacts, ProbeMethod};
 use super::json::{MessageError, parse, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ROOM_CLOSES, broadcast::channels, closes};
 use super::room::{RoomKey, Roster};
-use super::rooms::{AnyRooms, Directory, Rooms};
+use super::rooms::{Directory, Rooms};
 use super::route::BroadcastParams;
 use super::server::ConnId;
 use super::token::{TOKEN_MISSING, verify};
@@ -32,8 +32,7 @@ pub use room_handler::{
 pub(super) static FACTS: DialectFacts = DialectFacts {
     name: "broadcast",
     description: "Broadcast rooms, with tokens",
-    is_selected_by_url: true,
-    is_selected_by: |_, _| false,
+    is_selected_by: None,
     error: |error| to_json(&messages::ServerMessage::Error { error }),
     channels: |schemas, limits| channels(schemas, &limits.broadcast).into(),
     closes: &[
@@ -72,19 +71,14 @@ pub(super) struct BroadcastDialect {
     pub(super) rooms: Rooms<BroadcastRoom>,
 }
 
-impl DialectHandler for BroadcastDialect {
-    fn rooms(&self) -> &dyn AnyRooms {
-        &self.rooms
-    }
-
-    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl BroadcastDialect {
+    /// Handles a message of the connection that causes the call.
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = parse(text);
         // A connection of this dialect is in a room, unless it was closed, or the room fails.
         self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()))
     }
-}
 
-impl BroadcastDialect {
     pub(super) fn new(handlers: RoomHandlers) -> Self {
         let dialect = Self { rooms: Rooms::default() };
         for (name, handler) in handlers.named {

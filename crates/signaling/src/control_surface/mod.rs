@@ -16,11 +16,11 @@ use room::{ControlSurfaceMember, ControlSurfaceRoom, Ranges};
 use tracing::warn;
 
 use super::call::Call;
-use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
+use super::dialect::{Dialect, DialectFacts, ProbeMethod};
 use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::message_docs::closes;
-use super::rooms::{AnyRooms, Directory, Rooms};
+use super::rooms::{AnyRooms as _, Directory, Rooms};
 use crate::close_code::CloseCode;
 
 /// Message types that select this dialect.
@@ -44,12 +44,11 @@ const JOIN: &str = r#"{"type":"join","room_code":ROOM,"client_name":NAME}"#;
 pub(super) static FACTS: DialectFacts = DialectFacts {
     name: "bbx",
     description: "Control surfaces",
-    is_selected_by_url: false,
     // Other protocols have a `ping` as well, but without `client_time`.
-    is_selected_by: |message_type, text| {
+    is_selected_by: Some(|message_type, text| {
         MESSAGE_TYPES.contains(&message_type)
             && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
-    },
+    }),
     error: |message| to_json(&ServerMessage::Error { code: "INVALID_MESSAGE", message }),
     channels: |schemas, _| {
         let title = "Control surfaces (bbx)";
@@ -73,12 +72,9 @@ pub(super) static FACTS: DialectFacts = DialectFacts {
     room_limit: "members of a room: BBX_MAX_CLIENTS",
 };
 
-impl DialectHandler for ControlSurfaceDialect {
-    fn rooms(&self) -> &dyn AnyRooms {
-        &self.rooms
-    }
-
-    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl ControlSurfaceDialect {
+    /// Handles a message of the connection that causes the call.
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         match ClientMessage::parse(text)? {
             ClientMessage::Join(message) => self.join(call, &message.room_code),
             ClientMessage::Ping(PingMessage { client_time }) => {
@@ -100,9 +96,7 @@ impl DialectHandler for ControlSurfaceDialect {
             }
         }
     }
-}
 
-impl ControlSurfaceDialect {
     fn join(&self, call: &mut Call<'_>, room_code: &str) -> Result<(), MessageError> {
         let (now, from) = (call.now.monotonic, call.sender.source);
         let checked = lock(&self.guesses).may_check(now, from);

@@ -20,14 +20,14 @@ use subtle::ConstantTimeEq;
 
 use super::call::{Call, MAX_LIST_DEBT};
 use super::device::DeviceId;
-use super::dialect::{Dialect, DialectFacts, DialectHandler, ProbeMethod};
+use super::dialect::{Dialect, DialectFacts, ProbeMethod};
 use super::hub_connections::ConnectionState;
 use super::id_generator::IdGenerator;
 use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::message_docs::closes;
 use super::room::{RoomKey, Roster};
-use super::rooms::{AnyRooms, Directory, Rooms};
+use super::rooms::{AnyRooms as _, Directory, Rooms};
 use crate::close_code::CloseCode;
 use jamjam_core::address::source_network;
 use jamjam_core::link::parse_link_key;
@@ -57,8 +57,7 @@ const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "Update
 pub(super) static FACTS: DialectFacts = DialectFacts {
     name: "jamjam",
     description: "Rooms of the jamjam app",
-    is_selected_by_url: false,
-    is_selected_by: |message_type, _| MESSAGE_TYPES.contains(&message_type),
+    is_selected_by: Some(|message_type, _| MESSAGE_TYPES.contains(&message_type)),
     error: |sentence| to_json(&ServerMessage::Error { message: sentence.to_owned() }),
     channels: |schemas, _| vec![schemas.channel::<ClientMessage, ServerMessage>(Dialect::Jamjam, "jamjam rooms")],
     closes: &[closes! {
@@ -109,12 +108,9 @@ impl Default for JamjamDialect {
     }
 }
 
-impl DialectHandler for JamjamDialect {
-    fn rooms(&self) -> &dyn AnyRooms {
-        &self.rooms
-    }
-
-    fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
+impl JamjamDialect {
+    /// Handles a message of the connection that causes the call.
+    pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = match parse(text)? {
             Ok(message) => message,
             Err(reason) => return reject(call, reason),
@@ -160,9 +156,7 @@ impl DialectHandler for JamjamDialect {
             }
         }
     }
-}
 
-impl JamjamDialect {
     /// Whether this device, or whoever has this name, is severed from the server. The name of a connection is not known before it joins.
     pub(super) fn is_severed(&self, device: Option<&DeviceId>, name: Option<&str>) -> bool {
         lock(&self.severed).iter().any(|(_, known, severed)| match known {
