@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::close_code::CloseCode;
+use super::close_code::{CloseCode, WebSocketError};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
@@ -20,7 +20,6 @@ use super::lock::lock;
 use super::room::RoomKey;
 use super::send_queue::{QueueFull, QueuedFrame, UpdateKey, text_frame};
 use super::server::{ConnId, Eviction, Server, blocks};
-use super::web_socket_error::WebSocketError;
 use jamjam_core::address::source_network;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryPermit};
 use jamjam_core::time::WallClock;

@@ -1,8 +1,11 @@
-//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), among them the private codes of the dialects from 4000 to 4999.
-
-use std::fmt;
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), among them the private codes of the dialects from 4000 to 4999, and
+//! [`WebSocketError`], the causes that do not depend on the dialect.
 
 use jamjam_core::sanitize::prefix;
+use thiserror::Error;
+
+use super::counters::DialectCounters;
+use super::message_docs::CloseDoc;
 
 /// Maximum length of a close reason, in bytes. A control frame carries at most 125 bytes, and the code takes 2 bytes.
 const MAX_REASON_BYTES: usize = 123;
@@ -72,9 +75,85 @@ impl CloseCode {
     }
 }
 
-impl fmt::Display for CloseCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+/// Why an endpoint ends a WebSocket connection: a frame, a limit, or a peer that reads too slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{}", self.close().reason)]
+pub enum WebSocketError {
+    /// A frame violates RFC 6455.
+    Protocol,
+    /// A text message is not UTF-8.
+    InvalidUtf8,
+    /// A message exceeds the maximum length.
+    MessageTooBig,
+    /// Too many control frames or fragments.
+    RateLimit,
+    /// The memory budget, or the share of the address, is used up.
+    Memory,
+    /// The send queue is full, or the client has not taken a message for too long.
+    SlowReader,
+}
+
+impl WebSocketError {
+    /// All errors.
+    pub const ALL: [Self; 6] =
+        [Self::Protocol, Self::InvalidUtf8, Self::MessageTooBig, Self::RateLimit, Self::Memory, Self::SlowReader];
+
+    /// The close for this error (RFC 6455, section 7.4.1), and the counter of connections that are closed for this reason.
+    fn facts(self) -> (CloseDoc, fn(&mut DialectCounters) -> &mut u64) {
+        let close = |code, reason, cause| CloseDoc { code, reason, cause };
+        match self {
+            Self::Protocol => (
+                close(
+                    CloseCode::PROTOCOL_ERROR,
+                    "invalid WebSocket frame",
+                    "The client violated the WebSocket protocol.",
+                ),
+                |counters| &mut counters.closed_protocol_error,
+            ),
+            Self::InvalidUtf8 => {
+                (close(CloseCode::INVALID_PAYLOAD, "text is not UTF-8", "A text message was not UTF-8."), |counters| {
+                    &mut counters.closed_invalid_utf8
+                })
+            }
+            Self::MessageTooBig => (
+                close(CloseCode::MESSAGE_TOO_BIG, "message too long", "A message was longer than the server accepts."),
+                |counters| &mut counters.closed_message_too_big,
+            ),
+            Self::RateLimit => (
+                close(
+                    CloseCode::POLICY_VIOLATION,
+                    "Rate limit exceeded",
+                    "More messages or control frames than --rate-limit-messages.",
+                ),
+                |counters| &mut counters.closed_frame_rate,
+            ),
+            Self::Memory => (
+                close(
+                    CloseCode::TRY_AGAIN_LATER,
+                    "the server has too little memory for the data of this client",
+                    "The memory budget of the server was used up.",
+                ),
+                |counters| &mut counters.closed_for_memory,
+            ),
+            Self::SlowReader => (
+                close(
+                    CloseCode::TRY_AGAIN_LATER,
+                    "the client reads too slowly",
+                    "The send queue of the client was full.",
+                ),
+                |counters| &mut counters.closed_slow_reader,
+            ),
+        }
+    }
+
+    /// Code and reason of the close frame, and the cause.
+    pub fn close(self) -> CloseDoc {
+        self.facts().0
+    }
+
+    /// The counter of connections that are closed for this reason.
+    pub(super) fn counter(self, counters: &mut DialectCounters) -> &mut u64 {
+        self.facts().1(counters)
     }
 }
 

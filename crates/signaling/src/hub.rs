@@ -13,17 +13,17 @@ use tracing::{debug, warn};
 use super::activity_log::ActivityScope;
 use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::call::{Call, Effects, Sender};
-use super::close_code::CloseCode;
+use super::close_code::{CloseCode, WebSocketError};
 use super::control_surface::ControlSurfaceDialect;
 use super::dialect::Dialect;
 use super::jamjam::JamjamDialect;
 use super::json::{JsonSize, MessageError, message_type};
 use super::limits::SignalingLimits;
 use super::lock::lock;
+use super::message_docs::CloseDoc;
 use super::room::ConnectionClose;
 use super::rooms::AnyRooms;
 use super::server::{ConnId, DELIVERIES_PER_UNIT, EventListener, Eviction, Observer, Server, VALUES_PER_UNIT, blocks};
-use super::web_socket_error::WebSocketError;
 use super::webrtc::WebRtcDialect;
 use jamjam_core::media_relay::MediaRooms;
 use jamjam_core::memory_budget::MemoryBudget;
@@ -152,8 +152,8 @@ impl Hub {
                 *reason.counter(counters) += 1;
                 counters.messages_dropped_slow_reader += dropped_messages;
             });
-            let (code, reason) = (reason.close_code(), reason.to_string());
-            let close = ConnectionClose { code, reason: &reason, server_reason: Some(&reason) };
+            let CloseDoc { code, reason, .. } = reason.close();
+            let close = ConnectionClose { code, reason, server_reason: Some(reason) };
             evicted.extend(self.remove_connection(now, conn, &close));
             count += 1;
         }
@@ -268,7 +268,7 @@ impl Hub {
     fn handle_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         // The broadcast dialect has its own limits and replies.
         if call.sender.dialect != Some(Dialect::Broadcast) {
-            check_size(text, self.server.limits.max_message_bytes)?;
+            check_size(text)?;
         }
         if call.sender.dialect.is_none() {
             self.select_dialect(call, text)?;
@@ -345,11 +345,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Checks the length, the depth and the number of values of a message.
-fn check_size(text: &str, max_bytes: usize) -> Result<(), MessageError> {
-    if text.len() > max_bytes {
-        return Err(MessageError::too_big(max_bytes));
-    }
+/// Checks the depth and the number of values of a message. The connection has checked its length.
+fn check_size(text: &str) -> Result<(), MessageError> {
     // Without this check, serde would also accept an array of the field values.
     if !text.trim_start().starts_with('{') {
         return Err(MessageError::ignored("not a JSON object"));

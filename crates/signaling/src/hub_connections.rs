@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::activity_log::ActivityKind;
 use super::call::{Call, REJECTED_CONNECTION, Sender};
-use super::close_code::CloseCode;
+use super::close_code::{CloseCode, WebSocketError};
 use super::counters::{DialectCounters, counters_name};
 use super::device::DeviceId;
 use super::dialect::Dialect;
@@ -19,6 +19,7 @@ use super::hub::Hub;
 use super::hub_commands::CommandError;
 use super::limits::{BroadcastSettings, Heartbeat};
 use super::lock::lock;
+use super::message_docs::CloseDoc;
 use super::room::ConnectionClose;
 use super::rooms::AnyRooms;
 use super::route::Route;
@@ -26,7 +27,6 @@ use super::send_queue::{QueuedFrame, SendQueue};
 use super::server::{ConnId, Eviction, blocks};
 use super::timers::{TimerEvent, TimerKey};
 use super::token::TOKEN_MISSING;
-use super::web_socket_error::WebSocketError;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::MemoryAccount;
 use jamjam_core::rate_limit::Gcra;
@@ -234,12 +234,12 @@ impl Hub {
         if self.server.connection(conn, |_| ()).is_none() {
             return;
         }
-        let (code, reason) = (error.close_code(), error.to_string());
+        let CloseDoc { code, reason, .. } = error.close();
         self.update_counters(conn, |counters| *error.counter(counters) += 1);
         if !matches!(error, WebSocketError::RateLimit | WebSocketError::Memory) {
-            self.server.report(|observer| observer.on_wrong_message(conn, REJECTED_CONNECTION, &reason));
+            self.server.report(|observer| observer.on_wrong_message(conn, REJECTED_CONNECTION, reason));
         }
-        self.close_connection(now, conn, code, &reason);
+        self.close_connection(now, conn, code, reason);
         warn!(target: "signaling", conn = conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
     }
 

@@ -164,10 +164,6 @@ impl MessageError {
     pub(super) fn is_fixed(&self) -> bool {
         !matches!(self, Self::Ignored(Cow::Owned(_)))
     }
-
-    pub(super) fn too_big(max_bytes: usize) -> Self {
-        Self::Ignored(format!("message longer than {max_bytes} bytes").into())
-    }
 }
 
 impl From<serde_json::Error> for MessageError {

@@ -35,12 +35,11 @@ mod snapshot;
 mod strict;
 mod timers;
 pub mod token;
-mod web_socket_error;
 mod webrtc;
 
 pub use activity_log::{ActivityEntry, ActivityKind, ActivityOutcome};
 pub use call::REJECTED_CONNECTION;
-pub use close_code::CloseCode;
+pub use close_code::{CloseCode, WebSocketError};
 pub use control_surface::{ALL_WRONG_CODES_RATE, WRONG_CODE_RATE};
 pub use control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, EventConsumer, EventProducer, InlineStr, ROOM_CODE_DIGITS,
@@ -61,5 +60,4 @@ pub use route::{
 pub use server::{ConnId, EventListener, MAX_POSTPONEMENT, Observer, REQUESTED_BYTES_PER_SECOND};
 pub use snapshot::{ConnectionSnapshot, RoomSnapshot, Snapshot};
 pub use strict::{REFUSED, STRICT_RULES};
-pub use web_socket_error::WebSocketError;
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};

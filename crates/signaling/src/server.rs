@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::activity_log::{ActivityKind, ActivityLog, ActivityOutcome, ActivityScope};
 use super::call::Sender;
-use super::close_code::CloseCode;
+use super::close_code::{CloseCode, WebSocketError};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::{CountersByDialect, DialectCounters, counters_index};
 use super::dialect::Dialect;
@@ -24,7 +24,6 @@ use super::lock::lock;
 use super::room::ConnectionClose;
 use super::send_queue::{PendingClose, SendQueue};
 use super::timers::Timers;
-use super::web_socket_error::WebSocketError;
 use jamjam_core::address::source_network;
 use jamjam_core::log_throttle::LogThrottle;
 use jamjam_core::memory_budget::{MemoryAccount, MemoryBudget};
@@ -125,7 +124,8 @@ pub(super) struct Eviction {
 impl Eviction {
     /// Closes a queue and discards its messages, unless it is closed. `more` messages are lost that are not in the queue.
     pub(super) fn new(conn: ConnId, queue: &SendQueue, reason: WebSocketError, more: u64) -> Option<Self> {
-        let discarded = queue.discard_and_close(PendingClose::new(reason.close_code(), &reason.to_string()))?;
+        let close = reason.close();
+        let discarded = queue.discard_and_close(PendingClose::new(close.code, close.reason))?;
         Some(Self { conn, reason, dropped_messages: discarded as u64 + more })
     }
 }
@@ -270,7 +270,7 @@ impl Server {
         lock(&self.activity_log).push(now, scope, Some((conn, removed.source)), ActivityKind::Close, |entry| {
             let mut reason = match *code {
                 CloseCode::ABNORMAL_CLOSURE => "lost".to_owned(),
-                code => format!("closed with {code}"),
+                code => format!("closed with {}", code.get()),
             };
             if let Some(server_reason) = server_reason.filter(|reason| !reason.is_empty()) {
                 entry.outcome = ActivityOutcome::Rejected;

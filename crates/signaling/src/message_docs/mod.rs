@@ -6,7 +6,6 @@
 //! examples against the schemas and the hub.
 
 pub(super) mod broadcast;
-mod closes;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -15,9 +14,8 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::limits::SignalingLimits;
-use crate::close_code::CloseCode;
+use crate::close_code::{CloseCode, WebSocketError};
 
-pub(super) use closes::{ROOM_CLOSES, closes};
 pub(super) use schemas::Schemas;
 
 /// The documentation of all messages of a server.
@@ -84,4 +82,46 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
     let enabled = Dialect::ALL.into_iter().filter(|dialect| limits.dialects.contains(dialect));
     let channels = enabled.flat_map(|dialect| (dialect.facts().channels)(&mut schemas, limits)).collect();
     MessageDocs { channels, schemas: schemas.0 }
+}
+
+/// A list of closes: each is a constant of `CloseCode` and its reason. The comment is the cause.
+macro_rules! closes {
+    ($($(#[doc = $cause:literal])+ $code:ident $reason:literal;)+) => {
+        &[$($crate::message_docs::CloseDoc {
+            code: $crate::close_code::CloseCode::$code,
+            reason: $reason,
+            cause: concat!($($cause),+).trim_ascii(),
+        },)+]
+    };
+}
+pub(super) use closes;
+
+/// Of dialects in which the URL selects a room.
+pub(super) const ROOM_CLOSES: &[CloseDoc] = closes! {
+    /// This address has created the maximum number of rooms.
+    TRY_AGAIN_LATER "Too many rooms";
+    /// Joins and lists have sent too many bytes for this address.
+    TRY_AGAIN_LATER "Too many requests";
+    /// The room has its maximum number of members.
+    TRY_AGAIN_LATER "Room is full";
+};
+
+/// Of all dialects, in addition to those for a [`WebSocketError`].
+const COMMON_CLOSES: &[CloseDoc] = closes! {
+    /// The page's origin is not in --origin.
+    ORIGIN_NOT_ALLOWED "Origin not allowed";
+    /// The operator disconnected the client on the console.
+    CLOSED_BY_OPERATOR "Disconnected by the operator";
+    /// The operator closed the room on the console.
+    CLOSED_BY_OPERATOR "Room closed by the operator";
+    /// No close frame: the connection was lost, or the client did not answer a ping.
+    ABNORMAL_CLOSURE "";
+};
+
+/// The closes of a dialect.
+fn closes_of(dialect: Dialect) -> Vec<CloseDoc> {
+    let (code, reason) = dialect.facts().shutdown_close;
+    let shutdown = CloseDoc { code, reason, cause: "The server is shutting down." };
+    let of_errors = WebSocketError::ALL.map(WebSocketError::close);
+    [&dialect.facts().closes.concat(), COMMON_CLOSES, &of_errors, &[shutdown]].concat()
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::closes::closes_of;
-use super::{ChannelDoc, MessageDoc};
+use super::{ChannelDoc, MessageDoc, closes_of};
 use crate::dialect::Dialect;
 use crate::json::to_value;
 

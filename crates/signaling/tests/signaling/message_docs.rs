@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_signaling::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use jamjam_signaling::token::{Claims, Secret, sign};
-use jamjam_signaling::{CloseCode, Dialect, Route, SignalingLimits, route};
+use jamjam_signaling::{CloseCode, ConnId, Dialect, Route, SignalingLimits, WebSocketError, route};
 use serde_json::{Map, Value, json};
 use test_support::logged::logged;
 use test_support::transcript::{TranscriptServer, run_transcript};
 use test_support::transcript_files::{Transcript, sent_messages, transcripts};
 
+use crate::test_hub::TestHub;
 use crate::transcripts::TranscriptHub;
 
 const KEY: [u64; 4] = [1, 2, 3, 4];
@@ -231,5 +232,18 @@ fn only_enabled_dialects_are_documented() {
         assert!(docs.channels.iter().all(|channel| channel.dialect == dialect), "{dialect:?}");
         assert_eq!(docs.schemas.contains_key("Peer"), dialect == Dialect::Jamjam);
         assert_eq!(docs.schemas.contains_key("Participant"), dialect == Dialect::WebRtc);
+    }
+}
+
+#[test]
+fn closes_after_wrong_frames_are_documented() {
+    let documented = Documented::new();
+    for error in WebSocketError::ALL {
+        let mut hub = TestHub::new(SignalingLimits::default());
+        hub.connect_to(1, "/v1/signaling");
+        hub.at(0, |hub, now| hub.on_error(now, ConnId(1), error));
+        let [(_, code, reason)] = &hub.sink.closed[..] else { panic!("{error:?}: {:?}", hub.sink.closed) };
+        let mut known = documented.channel("jamjam").closes.iter();
+        assert!(known.any(|close| close.code.get() == *code && close.reason == reason), "{error:?}: {code} {reason}");
     }
 }
