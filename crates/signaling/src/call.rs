@@ -15,7 +15,7 @@ use super::close_code::{CloseCode, WebSocketError};
 use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
-use super::json::to_json;
+use super::json::{MessageError, to_json};
 use super::lock::lock;
 use super::room::RoomKey;
 use super::send_queue::{QueueFull, QueuedFrame, UpdateKey, text_frame};
@@ -27,9 +27,6 @@ use jamjam_core::time::WallClock;
 /// The rule of [`Observer::on_wrong_message`](super::Observer::on_wrong_message): the URL or the token of a connection is wrong, or a frame violates
 /// RFC 6455 or is too long, which the connection itself reports.
 pub const REJECTED_CONNECTION: &str = "rejected_connection";
-
-/// Number of wrong room codes or passwords after which a connection is closed.
-const MAX_FAILED_GUESSES: u16 = 20;
 
 /// Maximum debt of a source that requests a list, as seconds of [`REQUESTED_BYTES_PER_SECOND`](super::server::REQUESTED_BYTES_PER_SECOND). Only the
 /// last list may exceed it.
@@ -104,6 +101,20 @@ impl Call<'_> {
     /// Sends a message to the connection that caused the call.
     pub(super) fn reply(&mut self, message: &impl Serialize) {
         self.send([self.sender.conn], message);
+    }
+
+    /// Answers a message of the connection that caused the call with an error of its dialect. The message has no effect.
+    pub(super) fn reject<T>(&mut self, sentence: &'static str) -> Result<T, MessageError> {
+        if let Some(dialect) = self.sender.dialect {
+            self.send_with([self.sender.conn], || (dialect.facts().error)(sentence), None, false);
+        }
+        Err(MessageError::Rejected(sentence))
+    }
+
+    /// Like [`Self::reject`], because of a limit.
+    pub(super) fn reject_limited<T>(&mut self, sentence: &'static str) -> Result<T, MessageError> {
+        self.effects.counters.add_rejected(true);
+        self.reject(sentence)
     }
 
     /// Sends a message that the call has requested, at the expense of its address.
@@ -181,7 +192,7 @@ impl Call<'_> {
         evicted
     }
 
-    /// Whether the sender has requested so few bytes of states and lists that its debt is at most `max`. To be asked before a reply is built.
+    /// Whether the sender has requested so few bytes of states and lists that its debt is at most `max`. Checked before a reply is built.
     pub(super) fn may_request(&self, max: Duration) -> bool {
         let debts = lock(&self.server.requested_bytes);
         debts.debt(self.now.monotonic, source_network(self.sender.source)) <= max
@@ -197,15 +208,6 @@ impl Call<'_> {
         // Every queue is checked, so that the waiting times of several clients that do not read run at once.
         let full = self.server.queues(to).into_iter().filter(|(_, queue)| !queue.has_space(self.now.monotonic)).count();
         full == 0 && self.server.memory.available() > 0
-    }
-
-    /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
-    pub(super) fn count_failed_guess(&self) -> bool {
-        let counted = self.server.connection(self.sender.conn, |connection| {
-            connection.failed_guesses += 1;
-            connection.failed_guesses >= MAX_FAILED_GUESSES
-        });
-        counted.unwrap_or(false)
     }
 }
 

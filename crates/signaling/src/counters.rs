@@ -28,7 +28,7 @@ DialectCounters {
     Counter messages_sent,
     /// Bytes sent in text messages, counted once per receiver.
     Counter sent_bytes,
-    /// Messages that had no effect and received no reply.
+    /// Messages that had no effect, or with `--strict` were incomplete. The sender received an error only with `--strict`.
     Counter messages_ignored,
     /// Messages read later, because the messages of their address have cost too much.
     Counter messages_postponed,
@@ -80,11 +80,6 @@ impl DialectCounters {
     pub(super) fn add_rejected(&mut self, is_limited: bool) {
         self.requests_rejected += 1;
         self.requests_limited += u64::from(is_limited);
-    }
-
-    /// Counts a request that a limit rejected.
-    pub(super) fn add_limited(&mut self) {
-        self.add_rejected(true);
     }
 
     /// Counts one message of `bytes` bytes that is sent to `receivers` connections.

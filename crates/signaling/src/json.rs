@@ -81,7 +81,7 @@ pub(super) fn parse(text: &str) -> Result<Value, &'static str> {
     from_str_unlimited_depth(text).map_err(|error| unsupported(&error).unwrap_or(INVALID_JSON))
 }
 
-/// What JSON has that `serde_json` rejects, although the grammar of JSON allows it (RFC 8259, sections 6 and 8.2).
+/// Why `serde_json` rejects a text that the grammar of JSON allows (RFC 8259, sections 6 and 8.2).
 pub(super) fn unsupported(error: &serde_json::Error) -> Option<&'static str> {
     let text = error.to_string();
     if text.starts_with("lone leading surrogate") || text.starts_with("unexpected end of hex escape") {
@@ -135,6 +135,9 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Result<Value, serde_json::
     Ok(value)
 }
 
+/// The address has requested too many bytes of states and lists.
+pub(super) const TOO_MANY_REQUESTS: &str = "too many requests from this address";
+
 /// Why a message has no effect.
 #[derive(Debug, Error)]
 pub(super) enum MessageError {
@@ -149,8 +152,6 @@ pub(super) enum MessageError {
 impl MessageError {
     pub(super) const NOT_IN_ROOM: Self = Self::ignored("not in a room");
 
-    /// The address has requested too many bytes of states and lists.
-    pub(super) const TOO_MANY_REQUESTS: Self = Self::Rejected("too many requests from this address");
     pub(super) const UNKNOWN_TYPE: Self = Self::ignored("unknown message type");
 
     /// More than [`MAX_DEPTH`] or [`MAX_VALUES`].

@@ -20,6 +20,9 @@ use jamjam_core::time::{Time, WallClock};
 /// Maximum number of closed rooms whose ids are remembered.
 const MAX_CLOSED_ROOMS: usize = 256;
 
+/// Number of wrong room codes or passwords after which a connection is closed.
+const MAX_FAILED_GUESSES: u16 = 20;
+
 /// The rooms of one dialect: a directory, and a lock for each room.
 pub(super) struct Rooms<R>(Mutex<Directory<R>>);
 
@@ -79,7 +82,7 @@ impl<R: Room> Directory<R> {
         self.entries.len()
     }
 
-    /// Number of open rooms that `address` has opened. To be asked before a room is opened, and not for each message.
+    /// Number of open rooms that `address` has opened. It reads all entries, so it is called only before a room is opened.
     pub(super) fn rooms_opened_by(&self, address: IpAddr) -> usize {
         self.entries.values().filter(|entry| entry.opener == Some(source_network(address))).count()
     }
@@ -256,6 +259,21 @@ impl<R: Room> Rooms<R> {
             self.call(call, |_| previous, |room, call| room.leave(call, &close));
         }
         result
+    }
+
+    /// Counts a wrong room code or password. Closes a connection that has guessed too often, for this `reason`, and returns true.
+    pub(super) fn count_failed_guess(&self, call: &mut Call<'_>, reason: &str) -> bool {
+        let counted = call.server.connection(call.sender.conn, |connection| {
+            connection.failed_guesses += 1;
+            connection.failed_guesses >= MAX_FAILED_GUESSES
+        });
+        let is_closed = counted == Some(true);
+        if is_closed {
+            let code = CloseCode::POLICY_VIOLATION;
+            self.leave(call, &ConnectionClose { code, reason, server_reason: Some(reason) });
+            call.reject_and_close(code, reason);
+        }
+        is_closed
     }
 }
 

@@ -74,8 +74,7 @@ impl Hub {
         };
         let sentence = error.to_string();
         self.server.report(|observer| observer.on_wrong_message(conn, rule, &sentence));
-        // The WebRTC dialect has no answers of its own.
-        if is_ignored || dialect == Some(Dialect::WebRtc) {
+        if is_ignored {
             call.send_with([conn], || error_message(dialect, enabled, &sentence), None, false);
         }
         error

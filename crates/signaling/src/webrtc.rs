@@ -4,6 +4,7 @@
 //! Messages are flat JSON objects. Relayed values are copied as they were written, but the sender's id is that of the connection.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::close_code::CloseCode;
 use super::dialect::{Dialect, DialectFacts, ProbeMethod};
-use super::json::{MessageError, message_type, to_json};
+use super::json::{MessageError, TOO_MANY_REQUESTS, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ROOM_CLOSES, closes};
 use super::room::{ConnectionClose, Member, MemberData, MemberInfo, Room, Roster};
@@ -27,6 +28,9 @@ pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
 /// For this long after a participant has left, messages to it may arrive, in milliseconds.
 const LATE_MS: u64 = 10_000;
+
+/// Number of participants of a room that are remembered after they have left.
+const MAX_LEFT: usize = 100;
 
 /// What is known about the dialect.
 pub(super) static FACTS: DialectFacts = DialectFacts {
@@ -74,8 +78,8 @@ pub(super) struct WebRtcDialect {
 /// A WebRTC room.
 pub(super) struct WebRtcRoom {
     roster: Roster<Participant>,
-    /// When a participant last left, in milliseconds since the Unix epoch.
-    left_at: u64,
+    /// The ids of those who left last, the earliest first, and when, in milliseconds since the Unix epoch.
+    left: VecDeque<(String, u64)>,
 }
 
 /// A participant of a WebRTC room, as all participants see it.
@@ -343,7 +347,10 @@ impl Room for WebRtcRoom {
             participants: self.participants(),
         };
         call.send_requested(self.roster.connections(), || to_json(&message));
-        self.left_at = call.now.unix_ms();
+        if self.left.len() == MAX_LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back((left.id, call.now.unix_ms()));
     }
 
     /// The console then hides the messages of the clients. `/rooms` still lists the participants.
@@ -398,23 +405,18 @@ impl WebRtcRoom {
     fn on_message(&self, call: &mut Call<'_>, message: ClientMessage<'_>) -> Result<(), MessageError> {
         let sender = self.roster.find(call.sender.conn).ok_or(MessageError::NOT_IN_ROOM)?;
         let from_user_id = sender.data.id.as_str();
-        let is_description_missing = matches!(
-            message,
-            ClientMessage::Offer(SentDescription { sdp: None, .. })
-                | ClientMessage::Answer(SentDescription { sdp: None, .. })
-        );
-        let (target, relayed) = match message {
+        let (target, relayed, is_complete) = match message {
             ClientMessage::Offer(SentDescription { target_user_id, sdp }) => {
-                (target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }))
+                (target_user_id, ServerMessage::Offer(RelayedDescription { from_user_id, sdp }), sdp.is_some())
             }
             ClientMessage::Answer(SentDescription { target_user_id, sdp }) => {
-                (target_user_id, ServerMessage::Answer(RelayedDescription { from_user_id, sdp }))
+                (target_user_id, ServerMessage::Answer(RelayedDescription { from_user_id, sdp }), sdp.is_some())
             }
             ClientMessage::IceCandidate(SentCandidate { target_user_id, candidate }) => {
-                (target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
+                (target_user_id, ServerMessage::IceCandidate { from_user_id, candidate }, true)
             }
             ClientMessage::CallEnded(EndedCall { target_user_id }) => {
-                (target_user_id, ServerMessage::CallEnded { from_user_id })
+                (target_user_id, ServerMessage::CallEnded { from_user_id }, true)
             }
             ClientMessage::ParticipantUpdate(SentUpdate { updates }) => {
                 let message = ServerMessage::ParticipantUpdate { user_id: from_user_id, updates };
@@ -423,8 +425,8 @@ impl WebRtcRoom {
             }
             ClientMessage::RequestParticipants => {
                 if !call.may_request(MAX_LIST_DEBT) {
-                    call.effects.counters.add_limited();
-                    return Err(MessageError::TOO_MANY_REQUESTS);
+                    call.effects.counters.add_rejected(true);
+                    return Err(MessageError::ignored(TOO_MANY_REQUESTS));
                 }
                 let message = ServerMessage::ParticipantsList { participants: self.participants() };
                 call.send_requested([call.sender.conn], || to_json(&message));
@@ -436,12 +438,13 @@ impl WebRtcRoom {
             }
         };
         let Some(target) = self.find(&target) else {
-            let has_just_left = call.now.unix_ms().saturating_sub(self.left_at) < LATE_MS;
+            let now = call.now.unix_ms();
+            let has_just_left = self.left.iter().any(|(id, at)| *id == target && now.saturating_sub(*at) < LATE_MS);
             return has_just_left.then_some(()).ok_or(MessageError::ignored("targetUserId is not in the room"));
         };
         call.send([target.conn], &relayed);
-        // Without `--strict`, some clients may do without it.
-        let is_wrong = call.server.limits.is_strict && is_description_missing;
+        // The receiver decides whether it can use an offer or answer without a description.
+        let is_wrong = call.server.limits.is_strict && !is_complete;
         if is_wrong { Err(MessageError::ignored("member `sdp` is missing")) } else { Ok(()) }
     }
 }
@@ -482,11 +485,13 @@ impl WebRtcDialect {
             (user, MAX_USER_BYTES, "Missing required parameter userId", "Parameter userId too long"),
             (name, MAX_USER_BYTES, "Missing required parameter userName", "Parameter userName too long"),
         ];
-        if let Some((.., detail, _)) = values.iter().find(|(text, ..)| text.is_empty()) {
-            return call.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
-        }
-        if let Some((.., detail)) = values.iter().find(|(text, max_bytes, ..)| text.len() > *max_bytes) {
-            return call.reject_with_detail(CloseCode::POLICY_VIOLATION, "Parameter too long", Some(detail));
+        for (text, max_bytes, missing, too_long) in values {
+            let (reason, detail) = match text.len() {
+                0 => ("Missing required parameters", missing),
+                bytes if bytes > max_bytes => ("Parameter too long", too_long),
+                _ => continue,
+            };
+            return call.reject_with_detail(CloseCode::POLICY_VIOLATION, reason, Some(detail));
         }
         // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
         if limits.webrtc_requires_token
@@ -501,7 +506,10 @@ impl WebRtcDialect {
         let locate = |directory: &mut Directory<WebRtcRoom>| {
             let found = directory.find(&room_id);
             has_too_many_rooms = found.is_none() && directory.rooms_opened_by(source) >= limits.max_rooms_per_address;
-            let room = |key| WebRtcRoom { roster: Roster::new(key, vec![room_id.clone()], None, unix_ms), left_at: 0 };
+            let room = |key| WebRtcRoom {
+                roster: Roster::new(key, vec![room_id.clone()], None, unix_ms),
+                left: VecDeque::new(),
+            };
             (!has_too_many_rooms).then(|| found.unwrap_or_else(|| directory.create(room)))
         };
         let entered = self.rooms.call(call, locate, |room, call| room.enter(call, participant));

@@ -76,7 +76,9 @@ impl BroadcastDialect {
     pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = parse(text);
         // A connection of this dialect is in a room, unless it was closed, or the room fails.
-        self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()))
+        let called = self.rooms.call_own(call, |room, call| room.on_message(call, message)).unwrap_or(Ok(()));
+        call.effects.counters.requests_rejected += u64::from(matches!(called, Err(MessageError::Rejected(_))));
+        called
     }
 
     pub(super) fn new(handlers: RoomHandlers) -> Self {

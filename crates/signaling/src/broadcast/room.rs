@@ -262,18 +262,17 @@ impl BroadcastRoom {
     ) -> Result<(), MessageError> {
         let client = Arc::clone(&self.roster.find(call.sender.conn).ok_or(MessageError::NOT_IN_ROOM)?.data);
         if client.is_control_channel {
-            return reject(call, "Control channel is receive-only");
+            return call.reject("Control channel is receive-only");
         }
         let payload = match message {
             Ok(payload) => payload,
-            Err(reason) => return reject(call, reason),
+            Err(reason) => return call.reject(reason),
         };
         if !payload.is_object() && !payload.is_array() {
-            return reject(call, "Payload must be a JSON object");
+            return call.reject("Payload must be a JSON object");
         }
         let room = view(&self.roster, call.now);
         if let Err(error) = self.handler.validate_message(&room, &client, &payload) {
-            call.effects.counters.requests_rejected += 1;
             call.reply(&ServerMessage::Error { error: &error });
             // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
             return Err(MessageError::Rejected("rejected by the room handler"));
@@ -290,7 +289,7 @@ impl BroadcastRoom {
             .ok_or(MessageError::ignored("dropped by the room handler"))?;
         if self.relay_or_delay(call, Some(client), &relay).is_none() {
             call.effects.counters.requests_limited += 1;
-            return reject(call, "Too many delayed messages are waiting");
+            return call.reject("Too many delayed messages are waiting");
         }
         Ok(())
     }
@@ -362,11 +361,4 @@ pub(crate) fn view(roster: &Roster<Arc<ClientInfo>>, now: WallClock) -> RoomView
 fn has_space(call: &mut Call<'_>, roster: &Roster<Arc<ClientInfo>>) -> bool {
     let connections: Vec<ConnId> = roster.connections().collect();
     call.has_space(&connections)
-}
-
-/// Counts a rejected message and sends the error to its sender.
-fn reject(call: &mut Call<'_>, error: &'static str) -> Result<(), MessageError> {
-    call.effects.counters.requests_rejected += 1;
-    call.reply(&ServerMessage::Error { error });
-    Err(MessageError::Rejected(error))
 }

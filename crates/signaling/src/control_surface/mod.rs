@@ -112,11 +112,7 @@ impl ControlSurfaceDialect {
             }
             // The reply does not show whether the code was checked.
             call.reply(&INVALID_ROOM);
-            if call.count_failed_guess() {
-                self.rooms
-                    .call_own(call, |room, call| room.roster.leave(call, call.sender.conn, "too many wrong codes"));
-                call.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
-            } else {
+            if !self.rooms.count_failed_guess(call, "Too many wrong codes") {
                 call.effects.counters.requests_rejected += 1;
             }
             return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));

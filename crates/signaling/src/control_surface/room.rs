@@ -14,7 +14,7 @@ use crate::control_surface_events::{
     ControlSurfaceEvent, ControlSurfaceEventKind, InlineStr, MAX_PARAMETER_NAME_BYTES,
 };
 use crate::dialect::Dialect;
-use crate::json::{MessageError, to_json};
+use crate::json::{MessageError, TOO_MANY_REQUESTS, to_json};
 use crate::lock::lock;
 use crate::room::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, MemberData, MemberInfo, Room, Roster};
 use crate::send_queue::UpdateKey;
@@ -130,7 +130,7 @@ impl ControlSurfaceRoom {
     /// Adds a member. One that joins the same room again is not counted twice.
     pub(super) fn enter(&mut self, call: &mut Call<'_>, member: ControlSurfaceMember) -> Result<(), MessageError> {
         if self.roster.others(call.sender.conn).count() >= self.max_members {
-            call.effects.counters.add_limited();
+            call.effects.counters.add_rejected(true);
             call.reply(&ROOM_FULL);
             return Err(MessageError::Rejected("the room is full"));
         }
@@ -156,9 +156,9 @@ impl ControlSurfaceRoom {
             }
             ClientMessage::Sync => {
                 if !call.may_request(MAX_LIST_DEBT) {
-                    call.effects.counters.add_limited();
+                    call.effects.counters.add_rejected(true);
                     call.reply(&RATE_LIMITED);
-                    return Err(MessageError::TOO_MANY_REQUESTS);
+                    return Err(MessageError::Rejected(TOO_MANY_REQUESTS));
                 }
                 call.send_requested([conn], || to_json(&self.parameters.state(&lock(ranges))));
             }

@@ -113,7 +113,7 @@ impl JamjamDialect {
     pub(super) fn on_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         let message = match parse(text)? {
             Ok(message) => message,
-            Err(reason) => return reject(call, reason),
+            Err(reason) => return call.reject(reason),
         };
         if let ClientMessage::CreateRoom { peer_name, .. } | ClientMessage::JoinRoom { peer_name, .. } = &message
             && self.is_severed(client_of(call).1.as_ref(), Some(&truncate_bytes(peer_name.clone(), MAX_NAME_BYTES)))
@@ -130,7 +130,7 @@ impl JamjamDialect {
             }
             ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
                 if candidates.len() > MAX_CANDIDATES {
-                    return reject(call, "Too many candidates");
+                    return call.reject("Too many candidates");
                 }
                 let addresses = candidates.iter().map(|candidate| &candidate.address);
                 if addresses.chain(public_addr).chain(local_addr).any(|address| address.port() == 0) {
@@ -178,11 +178,10 @@ impl JamjamDialect {
         let is_test_room = has_prefix && password.is_none();
         let (found, lasting) = if is_test_room { self.find_place(&name, &arrival.1) } else { (None, None) };
         if found.is_none() && self.rooms.directory().rooms_opened_by(source) >= server.limits.max_rooms_per_address {
-            call.effects.counters.add_limited();
-            return reject(call, "Too many rooms");
+            return call.reject_limited("Too many rooms");
         }
         if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
-            return reject(call, "Password too long");
+            return call.reject("Password too long");
         }
         let created_ms = call.now.unix_ms();
         let locate = |directory: &mut Directory<JamjamRoom>| {
@@ -200,7 +199,7 @@ impl JamjamDialect {
         };
         let created = self.rooms.change_room(call, locate, |room, call| room.create(call, arrival, is_test_room));
         // The room that was found may have closed in the meantime.
-        created.unwrap_or_else(|| reject(call, ROOM_NOT_FOUND))
+        created.unwrap_or_else(|| call.reject(ROOM_NOT_FOUND))
     }
 
     /// Finds where the creator of the test room `name` belongs: in its own room if it returns, otherwise in the first of the rooms of this
@@ -232,30 +231,24 @@ impl JamjamDialect {
         if let Some(Some(expected)) = expected {
             let (now, network) = (call.now.monotonic, source_network(call.sender.source));
             if !lock(&self.wrong_passwords).wait(now, network).is_zero() {
-                call.effects.counters.add_limited();
-                return reject(call, "Too many wrong passwords from this address");
+                return call.reject_limited("Too many wrong passwords from this address");
             }
             let given = password.unwrap_or_default();
             // The comparison takes constant time for passwords of equal length.
             if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
                 lock(&self.wrong_passwords).charge(now, network, 1);
-                let rejected = reject(call, "Invalid password");
-                if call.count_failed_guess() {
-                    let reason = "too many wrong passwords";
-                    self.rooms.call_own(call, |room, call| room.leave_with(call, call.sender.conn, reason));
-                    call.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
-                }
+                let rejected = call.reject("Invalid password");
+                self.rooms.count_failed_guess(call, "Too many wrong passwords");
                 return rejected;
             }
         }
         let joined = self.rooms.change_room(call, find, |room, call| room.join(call, arrival));
-        joined.unwrap_or_else(|| reject(call, ROOM_NOT_FOUND))
+        joined.unwrap_or_else(|| call.reject(ROOM_NOT_FOUND))
     }
 
     fn list_rooms(&self, call: &mut Call<'_>) -> Result<(), MessageError> {
         if !call.may_request(MAX_LIST_DEBT) {
-            call.effects.counters.add_limited();
-            return reject(call, "Too many requests");
+            return call.reject_limited("Too many requests");
         }
         let (is_newer, ..) = client_of(call);
         let (mut rooms, mut others) = (Vec::new(), Vec::new());
@@ -277,11 +270,6 @@ impl JamjamDialect {
     }
 }
 
-fn reject<T>(call: &mut Call<'_>, reason: &'static str) -> Result<T, MessageError> {
-    call.reply(&ServerMessage::Error { message: reason.to_owned() });
-    Err(MessageError::Rejected(reason))
-}
-
 /// Whether the connection belongs to a newer client, as only these connect to a path of the dialect, the device that it has proven, and the
 /// server's address at which it arrived.
 fn client_of(call: &Call<'_>) -> (bool, Option<DeviceId>, Ipv4Addr) {
@@ -300,11 +288,11 @@ fn new_member(
     features: &[String],
 ) -> Result<(JamjamMember, Owner), MessageError> {
     if link_key.as_deref().is_some_and(|key| parse_link_key(key).is_none()) {
-        return reject(call, "Invalid link key");
+        return call.reject("Invalid link key");
     }
     let source = call.sender.source.to_canonical();
     if is_relayed && source.is_ipv6() && !source.is_loopback() {
-        return reject(call, "media is relayed over IPv4 only");
+        return call.reject("media is relayed over IPv4 only");
     }
     let known = features.iter().find(|feature| *feature == PEER_MESSAGE);
     let (conn, (is_newer, device, local_ip)) = (call.sender.conn, client_of(call));

@@ -6,7 +6,6 @@ use super::messages::{
     Candidate, CandidateType, ChatMessage, ClientMessage, HOST_PRIORITY, Peer, PeerMessage, ServerMessage,
 };
 use super::owner::{Owner, OwnerState};
-use super::reject;
 use crate::call::{Call, MAX_JOIN_DEBT};
 use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
@@ -145,10 +144,10 @@ impl JamjamRoom {
     ) -> Result<(), MessageError> {
         // Another owner may have taken the place in the meantime.
         if is_test_room && !self.has_place_for(&arrival.1) {
-            return reject(call, ROOM_FULL);
+            return call.reject(ROOM_FULL);
         }
         if !self.relay_media(call, &mut arrival) {
-            return reject(call, NO_PORTS);
+            return call.reject(NO_PORTS);
         }
         self.leave_with(call, call.sender.conn, CHANGED_ROOM);
         let is_newer = arrival.0.is_newer;
@@ -166,14 +165,13 @@ impl JamjamRoom {
     pub(super) fn join(&mut self, call: &mut Call<'_>, mut arrival: (JamjamMember, Owner)) -> Result<(), MessageError> {
         let is_owner = self.is_owner_returning(&arrival.1);
         if self.is_full_for(call.sender.conn) && !is_owner {
-            return reject(call, ROOM_FULL);
+            return call.reject(ROOM_FULL);
         }
         if !call.may_request(MAX_JOIN_DEBT) {
-            call.effects.counters.add_limited();
-            return reject(call, "Too many requests");
+            return call.reject_limited("Too many requests");
         }
         if !self.relay_media(call, &mut arrival) {
-            return reject(call, NO_PORTS);
+            return call.reject(NO_PORTS);
         }
         self.leave_with(call, call.sender.conn, CHANGED_ROOM);
         let is_newer = arrival.0.is_newer;
@@ -271,7 +269,7 @@ impl JamjamRoom {
                 }
                 let addresses = || peer.public_addr.into_iter().chain(peer.addresses());
                 if !member.media.as_ref().is_none_or(|media| media.publish(addresses())) {
-                    return reject(call, NO_PORTS);
+                    return call.reject(NO_PORTS);
                 }
                 known.clone_from(&peer);
                 if !self.reveal_successor(call, conn) {

@@ -4,7 +4,7 @@ use jamjam_signaling::SignalingLimits;
 use jamjam_signaling::broadcast::BroadcastSettings;
 use jamjam_signaling::token::{Audience, Claims, Secret, sign};
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use test_support::logged::logged;
 
 use crate::test_hub::{TestHub, ms, with_secret};
@@ -91,5 +91,18 @@ proptest! {
             prop_assert_eq!(received.keys().collect::<Vec<_>>(), ["type", "fromUserId", "sdp"]);
             prop_assert_eq!((*to, &received["fromUserId"]), (2, &"ann".into()));
         }
+    }
+}
+
+/// A message may cross with the notification that its receiver has left.
+#[test]
+fn only_messages_to_who_has_just_left_are_no_fault() {
+    let mut hub = TestHub::new(SignalingLimits { is_strict: true, ..SignalingLimits::default() });
+    hub.connect_to(1, "/?roomId=r&userId=ann&userName=ann");
+    hub.connect_to(2, "/?roomId=r&userId=bob&userName=bob");
+    hub.disconnect(2);
+    for (user, at_ms, faults) in [("bob", 9_999, 0), ("carol", 9_999, 1), ("bob", 10_000, 2)] {
+        hub.send(1, at_ms, &json!({"type": "call-ended", "targetUserId": user}));
+        assert_eq!(hub.sink.wrong.len(), faults, "{user} {at_ms}");
     }
 }
