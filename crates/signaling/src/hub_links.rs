@@ -36,7 +36,7 @@ impl Hub {
     }
 
     /// Changes paths. The values `both`, `signaling`, `renumber` and `require` are no impairment: they change the opposite direction, too, sever the
-    /// senders from the server, renumber them, and reject a change that means nobody. Returns how many members it means.
+    /// senders from the server, renumber them, and reject a change that applies to no member. Returns the number of members to which it applies.
     pub fn change_link(&self, now: WallClock, mut link: Link) -> Result<usize, InvalidValue> {
         let media = self.jamjam.media.as_ref();
         let media = media.ok_or_else(|| InvalidValue("the server relays no media; add --relay-media".to_owned()))?;
@@ -56,29 +56,34 @@ impl Hub {
         Ok(members)
     }
 
-    /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and refused until then.
+    /// Severs members from the server, or restores them. Their connections are dropped without a close frame, and new ones are refused until they
+    /// are restored. Above the maximum, the devices and names that were severed first are restored.
     fn sever(&self, now: WallClock, from: &str, is_severed: bool) {
         let (jamjam, mut dropped) = (&self.jamjam, Vec::new());
         if !is_severed {
             lock(&jamjam.severed).retain(|(by, _, name)| from != "*" && by != from && name != from);
             return;
         }
-        let entry = (from.to_owned(), None, from.to_owned());
-        if !lock(&jamjam.severed).contains(&entry) {
-            lock(&jamjam.severed).insert(0, entry);
-        }
+        let sever = |device, name: &str| {
+            let (entry, mut severed) = ((from.to_owned(), device, name.to_owned()), lock(&jamjam.severed));
+            severed.retain(|known| *known != entry);
+            severed.insert(0, entry);
+            severed.truncate(MAX_SEVERED);
+        };
+        // Before the members are searched, so that nobody joins meanwhile, and after it, so that this entry is the last one to be removed.
+        sever(None, from);
         jamjam.rooms.map(|room| {
             for Member { conn, data, .. } in room.roster().receivers() {
                 let MemberInfo { id, name, .. } = data.info();
                 let name = name.unwrap_or_default();
                 if is_meant(from, &[id, name]) {
                     let device = self.server.connection(*conn, |connection| connection.device.clone()).flatten();
-                    lock(&jamjam.severed).push((from.to_owned(), device, name.to_owned()));
+                    sever(device, name);
                     dropped.push(*conn);
                 }
             }
         });
-        lock(&jamjam.severed).truncate(MAX_SEVERED);
+        sever(None, from);
         for (conn, queue) in self.server.queues(&dropped) {
             // Its room keeps the place of an owner, as after a lost connection.
             self.on_disconnect(now, conn);

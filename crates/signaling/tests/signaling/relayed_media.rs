@@ -336,3 +336,15 @@ fn member_without_a_device_that_is_severed_by_its_id_is_refused_by_its_name() {
     sever(&mut hub, "Bob", false);
     assert_eq!(request(&mut hub, 5, "/v1/signaling", &join(&id, None)), Some(json!("RoomJoined")));
 }
+
+#[test]
+fn devices_severed_last_stay_severed_above_the_maximum() {
+    let mut hub = hub(20);
+    (0..1_000).for_each(|number| sever(&mut hub, &number.to_string(), true));
+    connect_by(&mut hub, 1, Route::NewerJamjam(Some(device(1))));
+    hub.send(1, 0, &create(None));
+    (0..2).for_each(|_| sever(&mut hub, "Ann", true));
+    assert!(hub.hub.is_severed(&device(1)));
+    // The name and the device have replaced two others.
+    assert_eq!(hub.hub.links()["severed"].as_array().map(Vec::len), Some(999));
+}
