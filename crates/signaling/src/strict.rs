@@ -35,8 +35,8 @@ static DOCS: LazyLock<MessageDocs> = LazyLock::new(|| message_docs(&SignalingLim
 /// What is wrong with a message: the violated rule, and the sentence for the client and the log.
 type Fault = (&'static str, String);
 
-/// The rules of [`Observer::on_wrong_message`](super::Observer::on_wrong_message): the first four by the documentation of the message, and `invalid_message` for all its other
-/// faults.
+/// The rules of [`Observer::on_wrong_message`](super::Observer::on_wrong_message): the first four by the documentation of the message, and
+/// `invalid_message` for all its other faults.
 pub const STRICT_RULES: [&str; 7] = [
     "unknown_type",
     "missing_member",
@@ -52,7 +52,7 @@ pub const STRICT_RULES: [&str; 7] = [
 pub const REFUSED: &str = "refused";
 
 impl Hub {
-    /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and tells the observer. Returns the
+    /// With `--strict`, answers a message that had no effect, unless its dialect has answered it, and reports it to the observer. Returns the
     /// error with the sentence that the client received.
     pub(super) fn answer_wrong_message(
         &self,
@@ -66,7 +66,9 @@ impl Hub {
         let (Sender { conn, dialect, .. }, enabled) = (&call.sender, &self.server.limits.dialects);
         let (conn, dialect) = (*conn, *dialect);
         let is_ignored = matches!(error, MessageError::Ignored(_));
-        let (rule, error) = match text.and_then(|text| explain(dialect, enabled, text)) {
+        let room = dialect.and_then(|dialect| self.rooms(dialect).room_of(conn, &self.server.limits));
+        let room = room.map(|(name, _)| name).unwrap_or_default();
+        let (rule, error) = match text.and_then(|text| explain(dialect, &room, enabled, text)) {
             Some((rule, sentence)) if is_ignored => (rule, MessageError::Ignored(sentence.into())),
             Some((rule, _)) => (rule, error),
             None if error.is_fixed() && text.is_some_and(|text| parse(text).is_ok()) => (REFUSED, error),
@@ -88,7 +90,7 @@ fn error_message(dialect: Option<Dialect>, enabled: &[Dialect], sentence: &str) 
 }
 
 /// Finds what is wrong with a message by its documentation. `None` if it is not JSON, or only its content is wrong.
-fn explain(dialect: Option<Dialect>, enabled: &[Dialect], text: &str) -> Option<Fault> {
+fn explain(dialect: Option<Dialect>, room: &str, enabled: &[Dialect], text: &str) -> Option<Fault> {
     let message = parse(text).ok()?;
     // Broadcast rooms relay arrays too.
     if dialect == Some(Dialect::Broadcast) && message.is_array() {
@@ -102,7 +104,10 @@ fn explain(dialect: Option<Dialect>, enabled: &[Dialect], text: &str) -> Option<
         return Some(("missing_member", "member `type` is missing".to_owned()));
     };
     let is_own = |channel: &&ChannelDoc| match dialect {
-        Some(dialect) => channel.dialect == dialect,
+        Some(dialect) => {
+            let is_of_other_room = channel.address.strip_prefix("/rooms/").is_some_and(|name| name != room);
+            channel.dialect == dialect && (!is_of_other_room || channel.address == "/rooms/{room}")
+        }
         // The first message does not select the others.
         None => !channel.dialect.is_selected_by_url() && enabled.contains(&channel.dialect),
     };
