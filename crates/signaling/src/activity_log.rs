@@ -161,7 +161,7 @@ pub enum ActivityOutcome {
     /// The server accepted the message or the new connection. A connection's end is also `Accepted` if the server gave no reason for the
     /// end.
     Accepted,
-    /// The message had no effect, and its sender received no reply.
+    /// The message had no effect, or with `--strict` was incomplete. Its sender received an error only with `--strict`.
     Ignored,
     /// The message had no effect, and its sender received an error. A connection's end is also `Rejected` if the server gave a reason for
     /// the end.

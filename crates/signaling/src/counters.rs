@@ -38,7 +38,7 @@ DialectCounters {
     Counter codes_not_checked,
     /// New control surface parameters rejected because the room or the address has its maximum number.
     Counter parameters_rejected,
-    /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content.
+    /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content. Requests for tokens are `undecided`.
     Counter requests_rejected,
     /// Rejected messages and requests that exceeded a limit. They are also counted in `requests_rejected`.
     Counter requests_limited,

@@ -504,7 +504,7 @@ mod tests {
                 2 => drop(hub.close_room(now(), &code)),
                 3 => hub.on_deadline(now()),
                 4 => drop(hub.create_room(now(), control_surface_room(code))),
-                5 => drop((hub.total_counters(), hub.webrtc_rooms(9_999, true), hub.broadcast_details(now()))),
+                5 => drop((hub.total_counters(), hub.webrtc_rooms(9_999, true), hub.broadcast_rooms(now(), true))),
                 6 => drop(hub.declare_range(now(), "p", (0.0, 2.0), Some(1.0))),
                 7 => {
                     let post = (PostFormat::Object, &b"{\"type\":\"x\"}"[..]);

@@ -24,7 +24,7 @@ use super::room::ConnectionClose;
 use super::rooms::AnyRooms;
 use super::route::Route;
 use super::send_queue::{QueuedFrame, SendQueue};
-use super::server::{ConnId, Eviction, blocks};
+use super::server::{ConnId, Eviction, blocks, shutdown_close};
 use super::timers::{TimerEvent, TimerKey};
 use super::token::TOKEN_MISSING;
 use jamjam_core::log_throttle::LogThrottle;
@@ -171,7 +171,8 @@ impl Hub {
         let queue = Arc::new(SendQueue::new(self.server.limits.max_updates));
         let state = ConnectionState::new(&connection, now.monotonic, Arc::clone(&queue), Arc::clone(memory));
         if !self.server.add_connection(conn, state) {
-            queue.end(CloseCode::GOING_AWAY, "");
+            let (code, reason) = shutdown_close(dialect);
+            queue.end(code, reason);
             return queue;
         }
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");

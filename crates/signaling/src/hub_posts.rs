@@ -15,16 +15,17 @@ use utoipa::ToSchema;
 use super::activity_log::ActivityScope;
 use super::broadcast::messages::wrap;
 use super::broadcast::room::{BroadcastRoom, view};
-use super::broadcast::{BroadcastDialect, RoomHandlers, RoomView};
+use super::broadcast::{BroadcastDialect, RoomHandlers};
 use super::call::{Call, Sender};
 use super::dialect::Dialect;
 use super::hub::Hub;
 use super::json::{self, MessageError};
 use super::lock::lock;
 use super::room::Room;
+use super::rooms::Directory;
 use super::server::ConnId;
 use jamjam_core::memory_budget::MemoryAccount;
-use jamjam_core::time::{Time, WallClock};
+use jamjam_core::time::WallClock;
 
 /// The format of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +77,10 @@ impl PostError {
 pub struct BroadcastRoomDetails {
     #[serde(flatten)]
     stats: Map<String, Value>,
-    clients: usize,
-    control_clients: usize,
+    /// Number of members, without control channels.
+    pub clients: u64,
+    /// Number of control channels.
+    pub control_clients: u64,
     members: Vec<BroadcastMember>,
 }
 
@@ -117,46 +120,29 @@ impl Hub {
         self
     }
 
-    /// Counts a rejected HTTP request for broadcast rooms.
-    pub fn count_rejected_request(&self, is_limited: bool) {
-        self.server.count(Some(Dialect::Broadcast), |counters| counters.add_rejected(is_limited));
+    /// Counts a rejected HTTP request for rooms of this dialect, or for a token, which belongs to none.
+    pub fn count_rejected_request(&self, dialect: Option<Dialect>, is_limited: bool) {
+        self.server.count(dialect, |counters| counters.add_rejected(is_limited));
     }
 
-    /// Reads each open broadcast room.
-    fn each_open_broadcast_room(&self, mut read: impl FnMut(&BroadcastRoom)) {
-        self.broadcast.rooms.map(|room| room.is_open().then(|| read(room)));
-    }
-
-    /// The numbers of control channels of all broadcast rooms, and of the other members of each room.
-    pub fn broadcast_counts(&self) -> (u64, BTreeMap<String, u64>) {
-        let mut counts = (0, BTreeMap::new());
-        self.each_open_broadcast_room(|room| {
-            let RoomView { name, clients, control_clients, .. } = view(&room.roster, Time::ZERO.into());
-            counts.0 += control_clients as u64;
-            counts.1.insert(name.to_owned(), clients as u64);
-        });
-        counts
-    }
-
-    /// Members and statistics of all broadcast rooms.
-    pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
-        let mut all = BTreeMap::new();
-        self.each_open_broadcast_room(|room| {
-            let members = room.roster.list.iter().map(|member| {
+    /// All open broadcast rooms by name. Unless `is_detailed`, they are without members and without the statistics of their handlers.
+    pub fn broadcast_rooms(&self, now: WallClock, is_detailed: bool) -> BTreeMap<String, BroadcastRoomDetails> {
+        let describe = |room: &BroadcastRoom| {
+            let view = view(&room.roster, now);
+            let members = room.roster.list.iter().filter(|_| is_detailed).map(|member| {
                 let client = &member.data;
                 let (client_id, address) = (client.id().to_owned(), client.source);
                 BroadcastMember { client_id, address, control: client.is_control_channel }
             });
-            let view = view(&room.roster, now);
             let details = BroadcastRoomDetails {
-                stats: room.handler.room_stats(&view),
-                clients: view.clients,
-                control_clients: view.control_clients,
+                stats: if is_detailed { room.handler.room_stats(&view) } else { Map::new() },
+                clients: view.clients as u64,
+                control_clients: view.control_clients as u64,
                 members: members.collect(),
             };
-            all.insert(view.name.to_owned(), details);
-        });
-        all
+            (view.name.to_owned(), details)
+        };
+        self.broadcast.rooms.map(|room| room.is_open().then(|| describe(room))).into_iter().flatten().collect()
     }
 
     /// The response of a broadcast room's handler to a request at `path` below the room's path. `Ok(None)`: it has no such route.
@@ -170,8 +156,15 @@ impl Hub {
         let route = |room: &mut BroadcastRoom, call: &mut Call<'_>| {
             room.handler.routes(&view(&room.roster, call.now), path, request)
         };
-        let answered = self.call_as_system(now, Dialect::Broadcast, |call| self.broadcast.call(call, room, route));
-        answered.ok_or(ROOM_FAILED)
+        // No room is created for a request that anybody may send.
+        let mut found = None;
+        let find = |directory: &mut Directory<_>| {
+            found = directory.find(room);
+            found
+        };
+        let answered =
+            self.call_as_system(now, Dialect::Broadcast, |call| self.broadcast.rooms.call(call, find, route));
+        answered.map_or_else(|| if found.is_some() { Err(ROOM_FAILED) } else { Ok(None) }, Ok)
     }
 
     /// Relays a post from the address `source`, whose memory holds it, to a broadcast room. The caller has verified the token.

@@ -141,10 +141,10 @@ pub(super) const TOO_MANY_REQUESTS: &str = "too many requests from this address"
 /// Why a message has no effect.
 #[derive(Debug, Error)]
 pub(super) enum MessageError {
-    /// The sender receives no reply, unless the server is strict.
+    /// The sender receives an error only from a strict server.
     #[error("{0}")]
     Ignored(Cow<'static, str>),
-    /// The sender receives an error message.
+    /// The dialect has answered with an error: see [`Call::reject`](super::call::Call::reject).
     #[error("{0}")]
     Rejected(&'static str),
 }

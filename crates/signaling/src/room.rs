@@ -62,9 +62,10 @@ pub(super) trait Room: Send {
     /// [`CHANGED_ROOM`].
     fn leave(&mut self, call: &mut Call<'_>, close: &ConnectionClose<'_>);
 
-    /// The operator closes the room with all connections. The members receive no messages about each other.
-    fn close(&mut self, call: &mut Call<'_>) {
-        self.roster_mut().close_by_operator(call);
+    /// Closes the connections of all members, because the operator requests it or the room has failed: the reason in the close frames, and the
+    /// one in the log. The members receive no messages about each other.
+    fn close(&mut self, call: &mut Call<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
+        self.roster_mut().close(call, code, close_reason, reason);
     }
 
     /// Whether the room stays. A room that is not needed is removed after the call.
@@ -180,7 +181,7 @@ impl<M: MemberData> Roster<M> {
     /// Adds and logs the connection that caused the call, behind or, if `is_first`, before all other members.
     pub(super) fn join(&mut self, call: &mut Call<'_>, data: M, is_first: bool) {
         let member = Member { conn: call.sender.conn, data, is_lost: false };
-        self.log_membership("member joined", &member, None, self.list.len() + 1);
+        self.log_membership("member joined", &member, None, self.connections().count() + 1);
         self.list.insert(if is_first { 0 } else { self.list.len() }, member);
         call.effects.list.push(Effect::Entered(call.sender.conn));
     }
@@ -191,7 +192,7 @@ impl<M: MemberData> Roster<M> {
         (member.conn, member.is_lost) = (call.sender.conn, false);
         call.effects.list.extend([Effect::Left(previous), Effect::Entered(call.sender.conn)]);
         if let Some(member) = self.find(call.sender.conn) {
-            self.log_membership("member returned", member, None, self.list.len());
+            self.log_membership("member returned", member, None, self.connections().count());
         }
     }
 
@@ -210,11 +211,6 @@ impl<M: MemberData> Roster<M> {
             call.effects.list.push(Effect::Left(member.conn));
             call.close(member.conn, code, close_reason);
         }
-    }
-
-    /// Closes the connections of all members, because the operator requests it.
-    pub(super) fn close_by_operator(&mut self, call: &mut Call<'_>) {
-        self.close(call, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
     }
 
     /// Logs that a member joined or left (INFO), and the reason of a leave. `members` is the number of members after that.

@@ -10,7 +10,7 @@ use super::call::{Call, Effect};
 use super::close_code::CloseCode;
 use super::limits::SignalingLimits;
 use super::lock::lock;
-use super::room::{CHANGED_ROOM, ConnectionClose, MemberData, MemberInfo, Room, RoomKey};
+use super::room::{CHANGED_ROOM, ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, RoomKey};
 use super::server::{ConnId, Server};
 use super::snapshot::{ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, shown_name};
 use super::timers::{TimerEvent, TimerKey};
@@ -95,6 +95,11 @@ impl<R: Room> Directory<R> {
     /// The room with this name.
     pub(super) fn find(&self, name: &str) -> Option<RoomKey> {
         self.keys_by_name.get(name).copied()
+    }
+
+    /// Whether a room is in the directory.
+    pub(super) fn contains(&self, key: RoomKey) -> bool {
+        self.entries.contains_key(&key)
     }
 
     /// The room of a connection.
@@ -277,11 +282,12 @@ impl<R: Room> Rooms<R> {
     }
 }
 
-/// Closes all members of a room that has panicked, and nothing else is done. Who is a member must be known even after a panic. A former
-/// member is in no room, so it is closed too.
+/// Closes all members of a room that has panicked. What it was about to send is dropped. A former member is in no room, so it is closed too.
 fn fail(room: &mut impl Room, call: &mut Call<'_>) {
     call.effects.list.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Event(_)));
-    room.roster_mut().close(call, CloseCode::INTERNAL_ERROR, "Internal error", "the room has failed");
+    let close = || room.close(call, CloseCode::INTERNAL_ERROR, "Internal error", "the room has failed");
+    // The members are removed first, so that a second panic leaves none of them.
+    let _ = catch_unwind(AssertUnwindSafe(close));
     let left = call.effects.list.iter().filter_map(|effect| match effect {
         Effect::Left(conn) => Some(*conn),
         _ => None,
@@ -366,9 +372,9 @@ impl<R: Room> AnyRooms for Rooms<R> {
     fn close(&self, call: &mut Call<'_>, room: &str) -> Option<(String, usize)> {
         let mut closed = None;
         let close = |room: &mut R, call: &mut Call<'_>| {
-            closed = room.is_open().then(|| (room.roster().label(), room.roster().list.len()));
+            closed = room.is_open().then(|| (room.roster().label(), room.roster().receivers().count()));
             if closed.is_some() {
-                room.close(call);
+                room.close(call, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
             }
         };
         self.call(call, |directory| directory.find(room), close);

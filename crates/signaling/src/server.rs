@@ -49,14 +49,15 @@ pub trait Observer: Send {
     fn on_activity(&mut self, now: Time, conn: ConnId, membership: Option<(Dialect, bool)>);
 
     /// With `--strict`, a message is wrong, or a connection is rejected because of its URL or token: the violated rule, which is one of
-    /// [`STRICT_RULES`](super::STRICT_RULES), and the sentence that the client receives.
+    /// [`STRICT_RULES`](super::STRICT_RULES), and the sentence that the client receives. A sentence of a room handler is replaced, because it may quote
+    /// the message.
     fn on_wrong_message(&mut self, conn: ConnId, rule: &'static str, sentence: &str);
 }
 
 /// Receives control surface events, under the lock of a room. It must not wait.
 pub type EventListener = Box<dyn Fn(&ControlSurfaceEvent) + Send + Sync>;
 
-/// How many bytes of lists, and of messages that joins cause, a source pays off per second.
+/// Rate at which the debt of a source for lists, and for messages that its joins cause, decreases, in bytes.
 pub const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Maximum number of sources whose requested bytes are counted.
@@ -111,6 +112,11 @@ struct Connections {
 /// A message counts once, and once more for each full block.
 pub(super) fn blocks(bytes: usize) -> usize {
     1 + bytes / BLOCK_BYTES
+}
+
+/// Code and reason with which a connection is closed when the server stops.
+pub(super) fn shutdown_close(dialect: Option<Dialect>) -> (CloseCode, &'static str) {
+    dialect.map_or((CloseCode::GOING_AWAY, ""), |dialect| dialect.facts().shutdown_close)
 }
 
 /// A connection that was closed because of a full queue or too little memory, and has not left its room.
@@ -189,8 +195,7 @@ impl Server {
             mem::take(&mut connections.by_number)
         };
         for connection in open.into_values() {
-            let (code, reason) =
-                connection.dialect.map_or((CloseCode::GOING_AWAY, ""), |dialect| dialect.facts().shutdown_close);
+            let (code, reason) = shutdown_close(connection.dialect);
             connection.queue.close(PendingClose { timeout, ..PendingClose::new(code, reason) });
         }
     }

@@ -60,7 +60,8 @@ async fn log_rejection(State(state): SharedState, Extension(client): Client, req
     if let Some(LogReason(reason)) = response.extensions().get() {
         let limits = [StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::SERVICE_UNAVAILABLE];
         let is_limited = limits.contains(&response.status());
-        state.hub.count_rejected_request(is_limited);
+        let dialect = (uri.path() != "/auth/token").then_some(Dialect::Broadcast);
+        state.hub.count_rejected_request(dialect, is_limited);
         if state.rejection_log_throttle.allow() {
             let (path, status) = (sanitize(uri.path()), response.status().as_u16());
             warn!(target: "http", path, source = %client.source, status, reason, "request rejected");

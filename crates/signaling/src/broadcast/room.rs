@@ -17,7 +17,7 @@ use crate::close_code::CloseCode;
 use crate::dialect::Dialect;
 use crate::json::{self, MessageError, to_json};
 use crate::limits::SignalingLimits;
-use crate::room::{ConnectionClose, MemberData, MemberInfo, ROOM_CLOSED_BY_OPERATOR, Room, Roster};
+use crate::room::{ConnectionClose, MemberData, MemberInfo, Room, Roster};
 use crate::server::{ConnId, blocks};
 use crate::timers::Timers;
 use jamjam_core::memory_budget::MemoryPermit;
@@ -87,12 +87,12 @@ impl Room for BroadcastRoom {
     }
 
     /// The room handler is informed about each leave, but no member remains for its actions and for delayed messages.
-    fn close(&mut self, call: &mut Call<'_>) {
+    fn close(&mut self, call: &mut Call<'_>, code: CloseCode, close_reason: &'static str, reason: &str) {
         let members: Vec<_> = self.roster.list.iter().map(|member| member.data.clone()).collect();
-        self.roster.close_by_operator(call);
+        self.roster.close(call, code, close_reason, reason);
         self.delayed = Timers::default();
         for member in &members {
-            drop(self.on_leave(call.now, member, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR));
+            drop(self.on_leave(call.now, member, code, close_reason));
         }
     }
 

@@ -138,8 +138,8 @@ pub struct RelayContext<'a> {
 }
 
 /// The hooks of a room. The defaults make a room that relays every message. If a hook that may change the handler panics, the connections of
-/// the room are closed with code 1011, and the handler stays. A panic of another one is an answer of no: a token is required, and the room
-/// has no statistics.
+/// the room are closed with code 1011, and the handler stays: its `on_leave` and `on_control_leave` are called as after every close, until one
+/// of them panics, too. If another hook panics, a token is required, and the room is missing in `/health?detailed=true`.
 #[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.

@@ -91,8 +91,8 @@ impl Room for ControlSurfaceRoom {
     }
 
     /// The members receive `closed`, as after every close of a room of this dialect.
-    fn close(&mut self, call: &mut Call<'_>) {
-        self.close_with(call, "closed by the operator");
+    fn close(&mut self, call: &mut Call<'_>, _: CloseCode, _: &'static str, reason: &str) {
+        self.close_with(call, reason);
     }
 
     fn is_needed(&self) -> bool {

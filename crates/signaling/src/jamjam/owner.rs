@@ -1,14 +1,14 @@
 //! The owner of a test room, who is protected once the room exists: while the owner's connection is open, only the same device, which has
-//! proven its key, may continue it. After that connection was lost, the same device or the same network may for [`RECLAIM_PERIOD`]. A link
-//! key alone proves nothing, because every member knows it; it only tells a returning echo server, which continues as the same member, from
-//! a restarted one, whose clients must notice the change.
+//! proven its key, can replace it. For [`RECLAIM_PERIOD`] after the connection was lost, a client of the same network can replace it, too. A
+//! link key alone proves nothing, because every member knows it. It only distinguishes a returning echo server, which continues as the same
+//! member, from a restarted one, whose clients must notice the change.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::messages::ServerMessage;
 use super::room::JamjamRoom;
-use crate::call::Call;
+use crate::call::{Call, Effect};
 use crate::device::DeviceId;
 use crate::room::Member;
 use crate::server::ConnId;
@@ -91,13 +91,14 @@ impl JamjamRoom {
     }
 
     /// The connection was lost. If it is the owner of its room, its place is kept for a while. Returns whether it is.
-    pub(super) fn keep_place(&mut self, call: &Call<'_>) -> bool {
+    pub(super) fn keep_place(&mut self, call: &mut Call<'_>) -> bool {
         let Some(owner) = self.owner.as_mut().filter(|owner| owner.conn == call.sender.conn) else { return false };
         let Some(member) = self.roster.find_mut(call.sender.conn) else { return false };
         owner.state = OwnerState::Lost;
         member.is_lost = true;
-        // The others know only the one before.
+        // The other members know only its predecessor.
         member.data.successor = None;
+        call.effects.list.push(Effect::Left(call.sender.conn));
         self.kept_place = Some((call.now.monotonic + RECLAIM_PERIOD, call.sender.conn));
         true
     }

@@ -315,3 +315,26 @@ fn failed_handler_closes_the_members_of_its_room_with_1011_and_nothing_else() {
     assert_eq!((hub.closed()[7..].to_vec(), hub.counts().messages_ignored), (vec![(10, 1011)], 0));
     assert_eq!(hub.sink.wrong, []);
 }
+
+/// Fails at each message, and counts the members that have left.
+struct CountingRoom(Arc<Mutex<Vec<(u64, u16)>>>);
+
+impl RoomHandler for CountingRoom {
+    fn on_message(&mut self, _: &RoomView<'_>, _: &ClientInfo, _: Value) -> Option<RelayPayload> {
+        resume_unwind(Box::new(()))
+    }
+
+    fn on_leave(&mut self, _: &RoomView<'_>, client: &ClientInfo, code: u16, _: &str) -> Vec<RoomAction> {
+        self.0.lock().expect("no panic").push((client.conn.0, code));
+        Vec::new()
+    }
+}
+
+#[test]
+fn handler_that_has_failed_is_informed_about_the_leaves_of_all_members() {
+    let left = Arc::<Mutex<Vec<_>>>::default();
+    let mut hub = hub(&BroadcastSettings::default()).with_handler("radio", CountingRoom(Arc::clone(&left)));
+    (1..=2).for_each(|conn| hub.connect_to(conn, &url("radio")));
+    hub.send(2, 0, &json!({}));
+    assert_eq!(*left.lock().expect("no panic"), [(1, 1011), (2, 1011)]);
+}

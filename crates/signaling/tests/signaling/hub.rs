@@ -453,3 +453,25 @@ fn full_and_numerous_test_rooms_never_exceed_ten_members() {
         assert_ne!(hub.last(conn)["data"]["room_id"], room);
     }
 }
+
+#[test]
+fn connection_during_the_shutdown_is_closed_as_its_dialect_is() {
+    let mut hub = hub();
+    hub.at(0, |hub, _| hub.shut_down(Duration::ZERO));
+    hub.connect_to(1, &url("radio"));
+    hub.connect(2);
+    assert_eq!(hub.sink.closed, [(1, 4002, "Server shutting down".to_owned()), (2, 1001, String::new())]);
+}
+
+#[test]
+fn lost_owner_is_no_member_although_its_place_is_kept() {
+    let mut hub = hub();
+    hub.connect_to(1, "/v1/signaling");
+    hub.send(1, 0, &create_test_room(Some(LINK_KEYS[0])));
+    assert_eq!(hub.counts().members, 1);
+    let room = hub.last(1)["data"]["room_id"].as_str().expect("an id").to_owned();
+    hub.disconnect(1);
+    assert_eq!((hub.counts().members, hub.counts().rooms), (0, 1));
+    let closed = hub.at(0, |hub, now| hub.close_room_of(now, Dialect::Jamjam, &room));
+    assert_eq!(closed.map(|(_, members)| members), Ok(0));
+}

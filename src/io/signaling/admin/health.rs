@@ -131,18 +131,20 @@ pub(super) async fn rooms(State(state): SharedState) -> Response {
 fn current_health(state: &HttpState, is_detailed: bool) -> Health {
     let hub = &state.hub;
     // The values are read one after the other, so they may differ by what clients do meanwhile.
-    let details = is_detailed.then(|| hub.broadcast_details(clock::now()));
+    let details = hub.broadcast_rooms(clock::now(), is_detailed);
     let (rooms, mut truncated) = hub.webrtc_rooms(MAX_LIST_BYTES, is_detailed);
     let mut counters: BTreeMap<_, _> = hub.counters_by_dialect().into_iter().collect();
     let connections = counters.values().map(|counts| counts.connections).sum();
-    let (control_clients, mut room_counts) = hub.broadcast_counts();
-    let clients = room_counts.values().sum();
+    let (clients, control_clients) =
+        details.values().fold((0, 0), |sum, room| (sum.0 + room.clients, sum.1 + room.control_clients));
     let mut bytes = 0;
-    room_counts.retain(|name, _| {
+    let listed = details.iter().take_while(|(name, _)| {
         // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
         bytes += 6 * name.len() + 24;
         bytes <= MAX_LIST_BYTES
     });
+    let room_counts = listed.map(|(name, room)| (name.clone(), room.clients)).collect();
+    let details = is_detailed.then_some(details);
     truncated |= bytes > MAX_LIST_BYTES;
     let mut take = |name| counters.remove(name).unwrap_or_default();
     let counts = RoomHealth { rooms: take(Dialect::Broadcast.name()).rooms, clients };
