@@ -103,26 +103,12 @@ fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
 const MAX_ROOM_NAME_BYTES: usize = 128;
 
 /// Names that a room cannot have, because they are reserved for other URLs.
-const RESERVED_SEGMENTS: [&str; 18] = [
-    "health",
-    "healthz",
-    "readyz",
-    "rooms",
-    "docs",
-    "console",
-    "auth",
-    "admin",
-    "api",
-    "v1",
-    "ws",
-    "metrics",
-    "start",
-    "examples",
-    "images",
-    "favicon.ico",
-    "openapi.json",
-    "postcontent",
-];
+const RESERVED_SEGMENTS: &str = "health healthz readyz rooms docs console auth admin api v1 ws metrics start examples images favicon.ico \
+                                 openapi.json postcontent";
+
+fn is_reserved(segment: &str) -> bool {
+    RESERVED_SEGMENTS.split(' ').any(|reserved| reserved == segment)
+}
 
 /// A client's token. `Debug` does not print the token.
 #[derive(Clone, PartialEq, Eq)]
@@ -231,10 +217,7 @@ impl BroadcastParams {
 /// Whether a room can have this name (not percent-encoded).
 pub fn is_valid_room_name(name: &str) -> bool {
     let is_forbidden = |letter: char| letter.is_control() || letter == '/';
-    !name.is_empty()
-        && name.len() <= MAX_ROOM_NAME_BYTES
-        && !name.contains(is_forbidden)
-        && !RESERVED_SEGMENTS.contains(&name)
+    !name.is_empty() && name.len() <= MAX_ROOM_NAME_BYTES && !name.contains(is_forbidden) && !is_reserved(name)
 }
 
 /// Percent-decodes the room name in a path segment, once. `None` if no room can have this name.
@@ -247,12 +230,13 @@ pub fn decode_room_name(segment: &str) -> Option<String> {
 fn parse_room_path(path: &str) -> Option<(Option<String>, bool)> {
     let path = path.strip_prefix('/')?;
     let segments: Vec<&str> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
-    let is_reserved = |name| RESERVED_SEGMENTS.contains(&&*percent_decode_str(name).decode_utf8_lossy());
     match segments[..] {
         ["rooms"] => Some((None, false)),
         ["rooms", name] => Some((decode_room_name(name), false)),
         ["rooms", name, "remotecontrol"] => Some((decode_room_name(name), true)),
-        [name] if !name.is_empty() && !is_reserved(name) => Some((decode_room_name(name), false)),
+        [name] if !name.is_empty() && !is_reserved(&percent_decode_str(name).decode_utf8_lossy()) => {
+            Some((decode_room_name(name), false))
+        }
         _ => None,
     }
 }

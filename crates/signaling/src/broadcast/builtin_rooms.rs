@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
@@ -352,7 +352,7 @@ pub(crate) enum ChatServerMessage<'a> {
     /// The connection has joined the room.
     #[schema(example = json!({
         "type": "welcome", "message": "Connected to Chat room", "room": "chat", "time": 1_795_158_236_849_u64,
-        "onlineUsers": ["Ann"], "totalMessages": 3, "instructions": CHAT_INSTRUCTIONS
+        "onlineUsers": ["Ann"], "totalMessages": 3, "instructions": chat_instructions()
     }))]
     #[serde(rename_all = "camelCase")]
     Welcome {
@@ -367,25 +367,19 @@ pub(crate) enum ChatServerMessage<'a> {
         /// Number of chat messages since the room was last empty.
         total_messages: u64,
         /// How to use the room.
-        #[schema(inline)]
-        instructions: ChatInstructions,
+        #[schema(value_type = Object)]
+        instructions: Value,
     },
 }
 
 /// An instruction for each type of message.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ChatInstructions {
-    set_username: &'static str,
-    send_message: &'static str,
-    typing: &'static str,
+fn chat_instructions() -> Value {
+    json!({
+        "setUsername": "Send {type: \"setUsername\", username: \"YourName\"}",
+        "sendMessage": "Send {type: \"chatMessage\", text: \"Your message\"}",
+        "typing": "Send {type: \"typing\", isTyping: true}",
+    })
 }
-
-const CHAT_INSTRUCTIONS: ChatInstructions = ChatInstructions {
-    set_username: "Send {type: \"setUsername\", username: \"YourName\"}",
-    send_message: "Send {type: \"chatMessage\", text: \"Your message\"}",
-    typing: "Send {type: \"typing\", isTyping: true}",
-};
 
 /// The content of a relayed message in `chat`. Messages of other types are relayed with the field `username`.
 #[derive(Serialize, ToSchema)]
@@ -446,7 +440,7 @@ impl RoomHandler for ChatRoom {
             time: room.now.unix_ms(),
             online_users: self.usernames.values().map(String::as_str).collect(),
             total_messages: self.message_count,
-            instructions: CHAT_INSTRUCTIONS,
+            instructions: chat_instructions(),
         })
     }
 
