@@ -89,7 +89,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// Messages of up to 256 KiB, 1,000 per second and connection; superseded updates are dropped above 256 queued messages; 1,000 rooms per address and dialect; and WebRTC rooms for 100 participants, which need no token.
+    /// Messages of up to 256 KiB, 1,000 per second and connection; superseded updates are dropped above 256 queued messages; 1,000 rooms per
+    /// address and dialect; and WebRTC rooms for 100 participants, which need no token.
     fn default() -> Self {
         Self {
             max_message_bytes: 256 << 10,

@@ -59,8 +59,8 @@ pub struct RoomLoadTarget {
 struct Shared {
     target: RoomLoadTarget,
     load: Mutex<RoomLoad>,
-    /// The code or id of each room, empty if the URL names it. In the jamjam dialect, it is unknown until the first member has created the room, and empty if it could
-    /// not.
+    /// The code or id of each room, empty if the URL names it. In the jamjam dialect, it is unknown until the first member has created the room,
+    /// and empty if that failed.
     rooms: Vec<watch::Sender<Option<String>>>,
 }
 

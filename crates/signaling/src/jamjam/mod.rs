@@ -5,8 +5,8 @@
 //! to other members.
 //!
 //! Test rooms are the rooms of echo servers, which newer clients offer for a test, and which keep their id and codes. Names that begin with
-//! their prefix are not protected: whoever creates a room of a name first has it, because a server without accounts knows nothing else of an
-//! echo server. What is protected is a room that has an owner.
+//! their prefix are not reserved: the first client that creates a room with such a name becomes its owner, because a server without accounts
+//! cannot recognize an echo server. A room that has an owner is protected.
 
 mod messages;
 mod owner;
