@@ -147,6 +147,6 @@ fn main() -> std::io::Result<()> {
         .with_handlers(handlers);
     let listener = server::bind(([127, 0, 0, 1], 7_777).into())?;
     println!("ws://{}/myroom?token=TOKEN", listener.local_addr()?);
-    signaling::spawn(listener, hub, SignalingServerConfig::default(), &StopToken::default())?.join();
+    signaling::spawn(listener, hub, SignalingServerConfig::default(), &StopToken::default())?.worker.join();
     Ok(())
 }

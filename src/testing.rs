@@ -107,7 +107,7 @@ impl SignalingServer {
 
     /// The counters of all dialects together.
     pub fn counters(&self) -> DialectCounters {
-        self.running.counters()
+        self.running.hub.total_counters()
     }
 
     /// Closes all connections and stops the server. Waits up to 5 s for clients that do not answer the close.
@@ -119,7 +119,7 @@ impl SignalingServer {
 impl Drop for SignalingServer {
     fn drop(&mut self) {
         self.stop.request(StopSignal::Terminate);
-        self.running.wait(signaling::SHUTDOWN_TIMEOUT * 2);
+        self.running.worker.finished_within(signaling::SHUTDOWN_TIMEOUT * 2);
     }
 }
 

@@ -367,7 +367,7 @@ fn close(moqt: Option<MoqtThread>, signaling: Option<SignalingThread>) {
         moqt.join();
     }
     if let Some(signaling) = signaling {
-        signaling.wait(registration::SHUTDOWN_TIMEOUT);
+        signaling.worker.finished_within(registration::SHUTDOWN_TIMEOUT);
     }
 }
 

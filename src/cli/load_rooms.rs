@@ -149,7 +149,7 @@ impl Args {
             codes: self.codes(),
             urls: (0..self.clients).map(url_of).collect::<Result<_, _>>()?,
             socket_options: self.network.options_without_port("by several members")?,
-            tls: tls_config(&url.clone().into(), &self.trust)?,
+            tls: tls_config(url, &self.trust)?,
             timeout: self.timing.without_wait().connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         })
     }

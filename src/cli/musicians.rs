@@ -19,9 +19,9 @@ use super::values::ClientLinkMode;
 use crate::client::{AudioStreamConfig, Musician, MusicianConfig, PayloadSource, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
-use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, DEFAULT_RECEIVE_BUFFER};
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::link::LinkKey;
 use crate::node_group::NodeGroup;
 use crate::report::musicians;
@@ -105,7 +105,7 @@ impl Args {
     }
 
     /// What each of them plays: tones a semitone apart, or the same file.
-    fn sources(&self, url: &SignalingUrl) -> Result<Vec<Source>, Failure> {
+    fn sources(&self, url: &WebSocketUrl) -> Result<Vec<Source>, Failure> {
         // Newer clients expect two channels.
         let is_stereo = self.link.is_some() || url.is_for_newer_clients();
         let open = |number| {

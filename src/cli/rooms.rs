@@ -7,7 +7,8 @@ use super::options::room_target::{DeviceKeyArgs, device_key, tls_config};
 use super::output::{Failure, HEADING_REPORT, print};
 use crate::document::json;
 use crate::io::signaling::client;
-use crate::io::signaling::discovery::SignalingUrl;
+use crate::io::signaling::discovery::parse_signaling_url;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::report::lists::RoomList;
 use crate::signaling::client::room_table;
 
@@ -15,8 +16,8 @@ use crate::signaling::client::room_table;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// WebSocket or HTTP URL of the signaling server
-    #[arg(env = "SIGNALING_URL", hide_env_values = true, value_name = "URL")]
-    url: SignalingUrl,
+    #[arg(env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", value_parser = parse_signaling_url)]
+    url: WebSocketUrl,
 
     /// Print the rooms as JSON
     #[arg(long, help_heading = HEADING_REPORT)]

@@ -28,7 +28,7 @@ use crate::io::udp::{BindError, KernelDrops};
 use crate::io::worker::Worker;
 use crate::io::{http, memory, os, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
-use crate::signaling::{Dialect, check_command};
+use crate::signaling::Dialect;
 use crate::stats::Counter;
 use crate::units::parse_size;
 
@@ -77,6 +77,23 @@ pub(crate) fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr
         let (address, listener) = bound.map_err(|error| BindError::new(address, error))?;
         Ok((listener, address))
     })
+}
+
+/// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
+/// in the jamjam dialect. The command accepts the server's own certificate, if this is its fingerprint, because the issuer may be unknown;
+/// `curl` cannot compare fingerprints and accepts any certificate.
+fn check_command(
+    dialects: &[Dialect],
+    web_socket_url: &str,
+    page_url: &str,
+    fingerprint: Option<&dyn Display>,
+) -> String {
+    if dialects.contains(&Dialect::Jamjam) {
+        let pin = fingerprint.map(|hash| format!(" --cert-sha256 {hash}")).unwrap_or_default();
+        format!("jamjam-dev probe --to {web_socket_url}{pin}")
+    } else {
+        format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
+    }
 }
 
 /// Logs the URLs of a signaling server, its pages and a command to try. With TLS, the certificate has the given fingerprint. Returns the URL

@@ -174,7 +174,7 @@ impl Args {
             Ready { metrics: Some(format!("{pages}/metrics")), relay_ports, ..Ready::default() }.with_signaling(&pages);
         self.ready_file.write(&ready)?;
         // The check and the relay end at the stop request. The server then still waits for its clients.
-        let watcher = check.clone().map(|check| self.watch(check, (server.open_connections(), rooms), ready, stop));
+        let watcher = check.clone().map(|check| self.watch(check, (Arc::clone(&server.hub), rooms), ready, stop));
         let watched = watcher.transpose()?.map(Worker::join);
         let media = media.map(|media| media.join(self.check.check, self.media.max_recovery)).transpose();
         if media.is_err() {
@@ -183,7 +183,7 @@ impl Args {
         // The verdict is the last line.
         let log = Some(log).filter(|_| check.is_none() && matches!(media, Ok(None)));
         let code = media.map_err(Failure::from).and_then(|media| self.report(watched.zip(check), media, stop));
-        server.join();
+        server.worker.join();
         info!(target: "signaling", "server stopped");
         drop(log);
         code
@@ -207,7 +207,7 @@ impl Args {
     fn watch(
         &self,
         check: SharedSignalingCheck,
-        (open_connections, rooms): (impl Fn() -> u64 + Send + 'static, Option<MediaRooms>),
+        (hub, rooms): (Arc<Hub>, Option<MediaRooms>),
         ready: Ready,
         stop: &StopToken,
     ) -> anyhow::Result<Watcher> {
@@ -215,7 +215,7 @@ impl Args {
             let last_message = check.lock().unwrap_or_else(PoisonError::into_inner).last_message;
             let idle = last_message.map(|at| clock::monotonic_now().duration_since(at));
             let idle = idle.into_iter().chain(rooms.as_ref().and_then(MediaRooms::silence)).min();
-            Activity { idle, is_settled: open_connections() == 0 }
+            Activity { idle, is_settled: hub.connection_count() == 0 }
         };
         self.check.watch("a message", poll, move || Some(ready.environment()), stop)
     }

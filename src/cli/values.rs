@@ -108,7 +108,7 @@ pub(crate) fn moqt_version_parser() -> impl TypedValueParser<Value = MoqtVersion
 }
 
 pub(crate) fn dialect_parser() -> impl TypedValueParser<Value = Dialect> {
-    choice(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.description())))
+    choice(Dialect::ALL.map(|dialect| (dialect, dialect.name(), dialect.facts().description)))
 }
 
 /// The link that a client sets up.

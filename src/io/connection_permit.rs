@@ -270,13 +270,13 @@ impl ConnectionLimiter {
 }
 
 impl ConnectionPermit {
-    /// Counts an upgraded connection of a trusted proxy for the address of its client, as its memory from now on. False if a limit is
-    /// reached. A forwarded address is never exempt from the limit on connections.
-    pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {
+    /// Counts an upgraded connection of a trusted proxy for the address of its client, as its memory from now on. Fails if a limit
+    /// is reached. A forwarded address is never exempt from the limit on connections.
+    pub(in crate::io) fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> Result<(), ConnectionRejection> {
         if !is_forwarded || self.client_memory.get().is_some() {
-            return true;
+            return Ok(());
         }
-        self.try_assign_client(address).map_err(|reason| self.limiter.reject(address, reason)).is_ok()
+        self.try_assign_client(address).inspect_err(|reason| self.limiter.reject(address, *reason))
     }
 
     fn try_assign_client(&self, address: IpAddr) -> Result<(), ConnectionRejection> {
@@ -458,14 +458,14 @@ mod tests {
         for _ in 0..5 {
             permits.push(open(&limiter, "127.0.0.1").await.expect("a free slot"));
         }
-        assert!(permits[0].assign_client(one, true) && !permits[1].assign_client(one, true));
-        assert!(permits[2].assign_client(other, true));
+        assert!(permits[0].assign_client(one, true).is_ok() && permits[1].assign_client(one, true).is_err());
+        assert!(permits[2].assign_client(other, true).is_ok());
         // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
-        assert!(permits[0].assign_client(other, true));
+        assert!(permits[0].assign_client(other, true).is_ok());
         assert_eq!(limiter.rejected.load(Ordering::Relaxed), 1);
         // A forwarded loopback address is counted. The proxy's own address is not.
-        assert!(permits[3].assign_client(proxy, true) && !permits[4].assign_client(proxy, true));
-        assert!(permits[1].assign_client(proxy, false));
+        assert!(permits[3].assign_client(proxy, true).is_ok() && permits[4].assign_client(proxy, true).is_err());
+        assert!(permits[1].assign_client(proxy, false).is_ok());
         assert!(open(&limiter, "192.0.2.1").await.is_none(), "not from the proxy");
         drop(permits.remove(0));
         assert!(open(&limiter, "192.0.2.1").await.is_some());
@@ -490,7 +490,7 @@ mod tests {
         assert!(open(&limiter, client).await.is_none());
         assert_eq!((memory_budget.held(), limiter.rejected.load(Ordering::Relaxed)), (4 * request_bytes, 1));
         let own = [0, 1].map(|index: usize| {
-            assert!(permits[index].assign_client(address(client), true));
+            assert!(permits[index].assign_client(address(client), true).is_ok());
             permits[index].on_upgrade()
         });
         assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000);

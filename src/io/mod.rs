@@ -35,7 +35,6 @@ pub mod websocket {
     mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
-    pub(in crate::io) mod frame;
     pub mod handshake;
 }
 pub mod worker;

@@ -75,86 +75,51 @@ impl CloseCode {
     }
 }
 
-/// Why an endpoint ends a WebSocket connection: a frame, a limit, or a peer that reads too slowly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{}", self.close().reason)]
-pub enum WebSocketError {
-    /// A frame violates RFC 6455.
-    Protocol,
-    /// A text message is not UTF-8.
-    InvalidUtf8,
-    /// A message exceeds the maximum length.
-    MessageTooBig,
-    /// Too many control frames or fragments.
-    RateLimit,
-    /// The memory budget, or the share of the address, is used up.
-    Memory,
-    /// The send queue is full, or the client has not taken a message for too long.
-    SlowReader,
+/// The errors: cause, variant, code and reason of the close frame (RFC 6455, section 7.4.1), and the counter of closed connections.
+macro_rules! web_socket_errors {
+    ($(#[doc = $cause:literal] $error:ident: $code:ident $reason:literal $counter:ident;)+) => {
+        /// Why an endpoint ends a WebSocket connection: a frame, a limit, or a peer that reads too slowly.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+        #[error("{}", self.close().reason)]
+        pub enum WebSocketError {
+            $(#[doc = $cause] $error,)+
+        }
+
+        impl WebSocketError {
+            /// All errors.
+            pub const ALL: [Self; [$($reason),+].len()] = [$(Self::$error),+];
+
+            /// The close for this error.
+            pub const fn close(self) -> CloseDoc {
+                let (code, reason, cause) = match self {
+                    $(Self::$error => (CloseCode::$code, $reason, $cause),)+
+                };
+                CloseDoc { code, reason, cause: cause.trim_ascii() }
+            }
+
+            /// The counter of connections that are closed for this reason.
+            pub(super) const fn counter(self, counters: &mut DialectCounters) -> &mut u64 {
+                match self {
+                    $(Self::$error => &mut counters.$counter,)+
+                }
+            }
+        }
+    };
 }
 
-impl WebSocketError {
-    /// All errors.
-    pub const ALL: [Self; 6] =
-        [Self::Protocol, Self::InvalidUtf8, Self::MessageTooBig, Self::RateLimit, Self::Memory, Self::SlowReader];
-
-    /// The close for this error (RFC 6455, section 7.4.1), and the counter of connections that are closed for this reason.
-    fn facts(self) -> (CloseDoc, fn(&mut DialectCounters) -> &mut u64) {
-        let close = |code, reason, cause| CloseDoc { code, reason, cause };
-        match self {
-            Self::Protocol => (
-                close(
-                    CloseCode::PROTOCOL_ERROR,
-                    "invalid WebSocket frame",
-                    "The client violated the WebSocket protocol.",
-                ),
-                |counters| &mut counters.closed_protocol_error,
-            ),
-            Self::InvalidUtf8 => {
-                (close(CloseCode::INVALID_PAYLOAD, "text is not UTF-8", "A text message was not UTF-8."), |counters| {
-                    &mut counters.closed_invalid_utf8
-                })
-            }
-            Self::MessageTooBig => (
-                close(CloseCode::MESSAGE_TOO_BIG, "message too long", "A message was longer than the server accepts."),
-                |counters| &mut counters.closed_message_too_big,
-            ),
-            Self::RateLimit => (
-                close(
-                    CloseCode::POLICY_VIOLATION,
-                    "Rate limit exceeded",
-                    "More messages or control frames than --rate-limit-messages.",
-                ),
-                |counters| &mut counters.closed_frame_rate,
-            ),
-            Self::Memory => (
-                close(
-                    CloseCode::TRY_AGAIN_LATER,
-                    "the server has too little memory for the data of this client",
-                    "The memory budget of the server was used up.",
-                ),
-                |counters| &mut counters.closed_for_memory,
-            ),
-            Self::SlowReader => (
-                close(
-                    CloseCode::TRY_AGAIN_LATER,
-                    "the client reads too slowly",
-                    "The send queue of the client was full.",
-                ),
-                |counters| &mut counters.closed_slow_reader,
-            ),
-        }
-    }
-
-    /// Code and reason of the close frame, and the cause.
-    pub fn close(self) -> CloseDoc {
-        self.facts().0
-    }
-
-    /// The counter of connections that are closed for this reason.
-    pub(super) fn counter(self, counters: &mut DialectCounters) -> &mut u64 {
-        self.facts().1(counters)
-    }
+web_socket_errors! {
+    /// The client violated the WebSocket protocol.
+    Protocol: PROTOCOL_ERROR "invalid WebSocket frame" closed_protocol_error;
+    /// A text message was not UTF-8.
+    InvalidUtf8: INVALID_PAYLOAD "text is not UTF-8" closed_invalid_utf8;
+    /// A message was longer than the server accepts.
+    MessageTooBig: MESSAGE_TOO_BIG "message too long" closed_message_too_big;
+    /// More messages or control frames than --rate-limit-messages.
+    RateLimit: POLICY_VIOLATION "Rate limit exceeded" closed_frame_rate;
+    /// The memory budget of the server, or the share of the address, was used up.
+    Memory: TRY_AGAIN_LATER "the server has too little memory for the data of this client" closed_for_memory;
+    /// The send queue of the client was full, or the client has not taken a message for too long.
+    SlowReader: TRY_AGAIN_LATER "the client reads too slowly" closed_slow_reader;
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! The signaling dialects. Everything that the server and its clients know about one is in its [`DialectFacts`], in the module of the dialect.
-
-use std::fmt::Display;
+//! The signaling dialects, with the facts about each that the server and its clients share. `CONTRIBUTING.md` lists the other places that know a
+//! dialect by its name.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -50,8 +49,8 @@ dialects! {
 pub struct DialectFacts {
     /// The name in options, metrics, `/health` and reports.
     pub(super) name: &'static str,
-    /// The description in `--help`.
-    pub(super) description: &'static str,
+    /// The description in the man page and the completions.
+    pub description: &'static str,
     /// Whether a first message with this type and text selects the dialect. `None` if the URL selects the dialect and the room.
     pub(super) is_selected_by: Option<fn(message_type: &str, text: &str) -> bool>,
     /// An error message with this sentence.
@@ -62,8 +61,8 @@ pub struct DialectFacts {
     pub(super) closes: &'static [&'static [CloseDoc]],
     /// Code and reason with which the server closes connections when it stops.
     pub(super) shutdown_close: (CloseCode, &'static str),
-    /// The type of the message with which a prober measures, and the type of the response. Where the first message selects the dialect and a
-    /// prober needs no room, it is one that does.
+    /// The type of the message with which a prober measures, and the type of the response. Unless the URL selects the dialect or the prober joins
+    /// a room first, this message must select the dialect.
     pub probe_types: [&'static str; 2],
     /// How a prober finds the request of a response.
     pub probe_method: ProbeMethod,
@@ -76,7 +75,7 @@ pub struct DialectFacts {
     pub names_senders: bool,
     /// Whether a sender may receive its own message too.
     pub returns_messages: bool,
-    /// The limit of the members of a room, and how to lift it.
+    /// What limits the number of members of a room, for users who want more.
     pub room_limit: &'static str,
 }
 
@@ -97,11 +96,6 @@ impl Dialect {
         self.facts().name
     }
 
-    /// The description in `--help`.
-    pub const fn description(self) -> &'static str {
-        self.facts().description
-    }
-
     /// Whether the URL selects the dialect and the room. Otherwise, the first message selects the dialect.
     pub const fn is_selected_by_url(self) -> bool {
         self.facts().is_selected_by.is_none()
@@ -117,22 +111,5 @@ impl Dialect {
     /// A message to the other members of a room. `text` contains no characters that JSON escapes.
     pub fn load_message(self, text: &str, number: u32) -> String {
         self.facts().load_message.replace("TEXT", text).replace("NUMBER", &number.to_string())
-    }
-}
-
-/// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
-/// in the jamjam dialect. The command accepts the server's own certificate, if this is its fingerprint, because the issuer may be unknown;
-/// `curl` cannot compare fingerprints and accepts any certificate.
-pub fn check_command(
-    dialects: &[Dialect],
-    web_socket_url: &str,
-    page_url: &str,
-    fingerprint: Option<&dyn Display>,
-) -> String {
-    if dialects.contains(&Dialect::Jamjam) {
-        let pin = fingerprint.map(|hash| format!(" --cert-sha256 {hash}")).unwrap_or_default();
-        format!("jamjam-dev probe --to {web_socket_url}{pin}")
-    } else {
-        format!("curl{} {page_url}/health", if fingerprint.is_some() { " -k" } else { "" })
     }
 }

@@ -62,24 +62,16 @@ impl Hub {
         self
     }
 
-    /// Takes the memory of messages that no client pays for from `budget`.
+    /// Connects the hub: messages that no client pays for take memory from `budget`, control surface events go to `listener`, and what clients
+    /// do to `observer`, if there is one.
     #[must_use]
-    pub fn with_memory(mut self, budget: &Arc<MemoryBudget>) -> Self {
-        self.server.memory = budget.account(None);
-        self
-    }
-
-    /// Passes control surface events to `listener`.
-    #[must_use]
-    pub fn with_listener(mut self, listener: EventListener) -> Self {
-        self.server.listener = listener;
-        self
-    }
-
-    /// Reports to `observer`, if there is one, what clients do.
-    #[must_use]
-    pub fn with_observer(mut self, observer: Option<Arc<Mutex<dyn Observer>>>) -> Self {
-        self.server.observer = observer;
+    pub fn connected(
+        mut self,
+        budget: &Arc<MemoryBudget>,
+        listener: EventListener,
+        observer: Option<Arc<Mutex<dyn Observer>>>,
+    ) -> Self {
+        (self.server.memory, self.server.listener, self.server.observer) = (budget.account(None), listener, observer);
         self
     }
 
@@ -268,7 +260,13 @@ impl Hub {
     fn handle_text(&self, call: &mut Call<'_>, text: &str) -> Result<(), MessageError> {
         // The broadcast dialect has its own limits and replies.
         if call.sender.dialect != Some(Dialect::Broadcast) {
-            check_size(text)?;
+            // Without this check, serde would also accept an array of the field values.
+            if !text.trim_start().starts_with('{') {
+                return Err(MessageError::ignored("not a JSON object"));
+            }
+            if JsonSize::of(text).is_too_large() {
+                return Err(MessageError::TOO_LARGE);
+            }
         }
         if call.sender.dialect.is_none() {
             self.select_dialect(call, text)?;
@@ -343,15 +341,6 @@ impl<'a> Message<'a> {
             Self::Binary(_) => None,
         }
     }
-}
-
-/// Checks the depth and the number of values of a message. The connection has checked its length.
-fn check_size(text: &str) -> Result<(), MessageError> {
-    // Without this check, serde would also accept an array of the field values.
-    if !text.trim_start().starts_with('{') {
-        return Err(MessageError::ignored("not a JSON object"));
-    }
-    if JsonSize::of(text).is_too_large() { Err(MessageError::TOO_LARGE) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Connections of the hub: opened and closed ones, what the operator closes, and timers. The check of a connection pings it, or closes it
-//! because of a missing pong, its idle time or its age. Whatever interval and time-out are, a connection is dropped only after a ping.
+//! The connections of the hub: how they open and close, also by request of the operator, and their timers. The check of a connection pings it,
+//! or closes it because of a missing pong, its idle time or its age. With any interval and time-out, a connection is dropped only after a ping.
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
@@ -37,6 +37,9 @@ const MAX_TIMERS_PER_CALL: usize = 64;
 
 /// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
 const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
+
+/// Selects a counter.
+type Counter = fn(&mut DialectCounters) -> &mut u64;
 
 /// A new connection.
 #[derive(Clone, Debug)]
@@ -339,18 +342,16 @@ impl Hub {
         let deadlines = self.connection_deadlines(conn, last_ping);
         let Some((dialect, [lost, idle, max_age, ping])) = server.dialect_of(conn).zip(deadlines) else { return };
         let is_over = |deadline: Option<Time>| deadline.is_some_and(|at| time >= at);
-        let count = |update: fn(&mut DialectCounters)| server.count(Some(dialect), update);
-        if is_over(lost) {
-            count(|counters| counters.closed_heartbeat_timeout += 1);
-            let source = server.connection(conn, |connection| connection.source);
-            info!(target: "signaling", conn = conn.0, source = source.map(tracing::field::display), "connection timed out");
-            self.close_connection(now, conn, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout");
-        } else if is_over(idle) {
-            count(|counters| counters.closed_idle_timeout += 1);
-            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout");
-        } else if is_over(max_age) {
-            count(|counters| counters.closed_max_age += 1);
-            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached");
+        let closes: [(_, _, _, Counter); 3] = [
+            (lost, CloseCode::ABNORMAL_CLOSURE, "heartbeat timeout", |counters| &mut counters.closed_heartbeat_timeout),
+            (idle, CloseCode::IDLE_TIMEOUT, "Idle timeout", |counters| &mut counters.closed_idle_timeout),
+            (max_age, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", |counters| {
+                &mut counters.closed_max_age
+            }),
+        ];
+        if let Some((_, code, reason, counter)) = closes.into_iter().find(|(deadline, ..)| is_over(*deadline)) {
+            server.count(Some(dialect), |counters| *counter(counters) += 1);
+            self.close_connection(now, conn, code, reason);
         } else {
             if is_over(ping) {
                 last_ping = time;

@@ -46,7 +46,7 @@ pub use control_surface_events::{
     event_queue,
 };
 pub use counters::{DialectCounters, UNDECIDED};
-pub use dialect::{Dialect, DialectFacts, ProbeMethod, check_command};
+pub use dialect::{Dialect, DialectFacts, ProbeMethod};
 pub use hub::{Hub, Message};
 pub use hub_commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom};
 pub use hub_connections::NewConnection;

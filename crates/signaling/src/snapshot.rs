@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::activity_log::{ActivityEntry, ActivityScope};
 use super::broadcast::room::BroadcastRoom;
@@ -117,12 +116,6 @@ impl Hub {
         snapshot
     }
 
-    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON object, in a list of at most `max_bytes`, and whether rooms are missing. If
-    /// rooms require a token, their participants are listed only with `include_protected`.
-    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
-        self.webrtc.room_list(max_bytes, include_protected || !self.server.limits.webrtc_requires_token)
-    }
-
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.
     pub fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
         let open = self.server.open_connections();
@@ -143,6 +136,11 @@ impl Hub {
             (counters_name(dialect), counters)
         });
         counters.collect()
+    }
+
+    /// Number of connections that are open or leaving their rooms.
+    pub fn connection_count(&self) -> usize {
+        self.server.open_connections().len()
     }
 
     /// The sum of the counters of all dialects.

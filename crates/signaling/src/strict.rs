@@ -77,16 +77,14 @@ impl Hub {
         let sentence = error.to_string();
         self.server.report(|observer| observer.on_wrong_message(conn, rule, &sentence));
         if is_ignored {
-            call.send_with([conn], || error_message(dialect, enabled, &sentence), None, false);
+            // Before a dialect is selected, the error has the form of control surfaces, if they are enabled.
+            let undecided =
+                [Dialect::ControlSurface, Dialect::Jamjam].into_iter().find(|known| enabled.contains(known));
+            let facts = dialect.or(undecided).unwrap_or(Dialect::Jamjam).facts();
+            call.send_with([conn], || (facts.error)(&sentence), None, false);
         }
         error
     }
-}
-
-/// An error in the form of the dialect. Before a dialect is selected, it has the form of control surfaces, if they are enabled.
-fn error_message(dialect: Option<Dialect>, enabled: &[Dialect], sentence: &str) -> String {
-    let undecided = if enabled.contains(&Dialect::ControlSurface) { Dialect::ControlSurface } else { Dialect::Jamjam };
-    (dialect.unwrap_or(undecided).facts().error)(sentence)
 }
 
 /// Finds what is wrong with a message by its documentation. `None` if it is not JSON, or only its content is wrong.

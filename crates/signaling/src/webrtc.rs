@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::call::{Call, MAX_JOIN_DEBT, MAX_LIST_DEBT};
 use super::close_code::CloseCode;
 use super::dialect::{Dialect, DialectFacts, ProbeMethod};
+use super::hub::Hub;
 use super::json::{MessageError, TOO_MANY_REQUESTS, message_type, to_json};
 use super::limits::SignalingLimits;
 use super::message_docs::{ROOM_CLOSES, closes};
@@ -457,25 +458,6 @@ impl WebRtcDialect {
         called.ok_or(MessageError::NOT_IN_ROOM)?
     }
 
-    /// The rooms, each as a JSON [`WebRtcRoomInfo`], and whether rooms are missing because the list would be longer than `max_bytes`.
-    pub(super) fn room_list(&self, max_bytes: usize, has_participants: bool) -> (Vec<Box<RawValue>>, bool) {
-        // The brackets of the list. Each room is followed by a comma or a bracket.
-        let (mut list, mut bytes) = (Vec::new(), 1);
-        self.rooms.map(|room| {
-            if bytes > max_bytes {
-                return;
-            }
-            let info = to_raw_value(&WebRtcRoomInfo {
-                room_id: room.roster.name(),
-                participant_count: room.roster.list.len(),
-                participants: if has_participants { room.participants() } else { Vec::new() },
-            });
-            bytes += info.as_ref().map_or(0, |info| info.get().len() + 1);
-            list.extend(info.ok().filter(|_| bytes <= max_bytes));
-        });
-        (list, bytes > max_bytes)
-    }
-
     /// Adds a new connection to its room, or closes the connection.
     pub(super) fn on_connect(&self, call: &mut Call<'_>, params: WebRtcParams) {
         let limits = &call.server.limits;
@@ -518,6 +500,29 @@ impl WebRtcDialect {
         } else if let Some(Err(reason)) = entered {
             call.reject_and_close(CloseCode::TRY_AGAIN_LATER, reason);
         }
+    }
+}
+
+impl Hub {
+    /// The WebRTC rooms for `/health` and `/rooms`, each as a JSON [`WebRtcRoomInfo`], in a list of at most `max_bytes`, and whether rooms are
+    /// missing. If rooms require a token, their participants are listed only with `include_protected`.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        let has_participants = include_protected || !self.server.limits.webrtc_requires_token;
+        // The brackets of the list. Each room is followed by a comma or a bracket.
+        let (mut list, mut bytes) = (Vec::new(), 1);
+        self.webrtc.rooms.map(|room| {
+            if bytes > max_bytes {
+                return;
+            }
+            let info = to_raw_value(&WebRtcRoomInfo {
+                room_id: room.roster.name(),
+                participant_count: room.roster.list.len(),
+                participants: if has_participants { room.participants() } else { Vec::new() },
+            });
+            bytes += info.as_ref().map_or(0, |info| info.get().len() + 1);
+            list.extend(info.ok().filter(|_| bytes <= max_bytes));
+        });
+        (list, bytes > max_bytes)
     }
 }
 

@@ -34,7 +34,7 @@ impl WebSocketSession<'_> {
     /// Sends one request every `interval`: `count` requests, or until stopped if `count` is `None`.
     pub(crate) fn run(&self, count: Option<u64>, interval: Duration, stop: &StopToken) -> Result<FinishedRun, Failure> {
         let (target, url) = (&self.target, &self.target.urls[0]);
-        let tls = tls_config(&url.clone().into(), self.trust)?;
+        let tls = tls_config(url, self.trust)?;
         self.report.report.files.prepare(stop)?;
         let timeout = self.timing.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
         let started = probe::start(target, &tls, self.timing.wait_for, timeout, stop);

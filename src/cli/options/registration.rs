@@ -25,10 +25,11 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::moqt::MoqtUrl;
 use crate::io::os;
 use crate::io::reachable::default_route_address;
-use crate::io::signaling::discovery::SignalingUrl;
+use crate::io::signaling::discovery::parse_signaling_url;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration, StunResolver, usable_stun_server};
 use crate::io::signaling::{self, ServerThread, SignalingServerConfig};
 use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
@@ -56,8 +57,8 @@ pub(crate) struct RegistrationArgs {
     /// Register as a room on this signaling server
     ///
     /// The URL begins with ws, wss, http or https. Clients find the echo server in the room.
-    #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", help_heading = HEADING_SIGNALING)]
-    signaling_url: Option<SignalingUrl>,
+    #[arg(long, env = "SIGNALING_URL", hide_env_values = true, value_name = "URL", value_parser = parse_signaling_url, help_heading = HEADING_SIGNALING)]
+    signaling_url: Option<WebSocketUrl>,
 
     /// Run a signaling server here, and register there
     ///
@@ -142,7 +143,7 @@ impl RegistrationArgs {
 /// A registration that is ready to start.
 pub(crate) struct PreparedRegistration<'a> {
     options: &'a RegistrationArgs,
-    pub url: SignalingUrl,
+    pub url: WebSocketUrl,
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     /// The address of the signaling server in this process, if it is enabled, and its listener until it is started.
@@ -220,7 +221,7 @@ impl PreparedRegistration<'_> {
 /// URL at which the echo server connects to the signaling server in this process. An echo server that listens on all addresses advertises the
 /// local address of this connection, and clients on other hosts cannot reach a loopback address. If the signaling server listens on all
 /// addresses, the URL therefore contains the source address of the default route, if there is one.
-fn local_signaling_url(address: SocketAddr) -> anyhow::Result<SignalingUrl> {
+fn local_signaling_url(address: SocketAddr) -> anyhow::Result<WebSocketUrl> {
     let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)));

@@ -19,8 +19,9 @@ use crate::cli::output::{Failure, ensure_usage, print_notice};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{self, ResolveError, UnreachableAddress};
 use crate::io::signaling::client::{RoomSession, RoomSessionError};
-use crate::io::signaling::discovery::SignalingUrl;
+use crate::io::signaling::discovery::parse_signaling_url;
 use crate::io::stop::StopToken;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{files, os};
 use crate::signaling::client::RoomClient;
 use crate::signaling::device::DeviceKey;
@@ -62,7 +63,7 @@ pub(crate) struct DeviceKeyArgs {
 
 /// The room of --room on its signaling server.
 pub(crate) struct Room<'a> {
-    pub url: SignalingUrl,
+    pub url: WebSocketUrl,
     pub trust: &'a TrustArgs,
     args: &'a RoomArgs,
     device_key: Option<&'a Path>,
@@ -75,7 +76,7 @@ impl RoomArgs {
     }
 
     /// The URL of the signaling server, if there is a room.
-    pub(crate) fn url(&self, matches: &ArgMatches) -> Result<Option<SignalingUrl>, Failure> {
+    pub(crate) fn url(&self, matches: &ArgMatches) -> Result<Option<WebSocketUrl>, Failure> {
         if self.room.is_none() {
             ensure_usage!(!self.is_url_given(matches), "--signaling-url has no effect without a room; add --room NAME");
             return Ok(None);
@@ -83,11 +84,11 @@ impl RoomArgs {
         let needed = "a signaling server is needed; add --signaling-url or set SIGNALING_URL";
         let url = self.signaling_url.as_deref().ok_or_else(|| Failure::usage(needed))?;
         // The error must not repeat the text, which may contain a password.
-        url.parse().map(Some).map_err(|error| Failure::usage(format!("--signaling-url: {error}")))
+        parse_signaling_url(url).map(Some).map_err(|error| Failure::usage(format!("--signaling-url: {error}")))
     }
 
     /// The room on the signaling server at `url`.
-    pub(crate) fn on<'a>(&'a self, url: SignalingUrl, trust: &'a TrustArgs, device_key: Option<&'a Path>) -> Room<'a> {
+    pub(crate) fn on<'a>(&'a self, url: WebSocketUrl, trust: &'a TrustArgs, device_key: Option<&'a Path>) -> Room<'a> {
         Room { url, trust, args: self, device_key }
     }
 
@@ -143,7 +144,7 @@ impl Room<'_> {
 }
 
 /// TLS configuration for connecting to `url`. Prints notices about what is not protected.
-pub(crate) fn tls_config(url: &SignalingUrl, trust: &TrustArgs) -> anyhow::Result<Arc<ClientConfig>> {
+pub(crate) fn tls_config(url: &WebSocketUrl, trust: &TrustArgs) -> anyhow::Result<Arc<ClientConfig>> {
     let tls = trust.trust_policy().client_config()?;
     if url.sends_plain_login() {
         print_notice(&format!("warning: the password for {url} is sent without TLS"));

@@ -26,8 +26,9 @@ use tracing::warn;
 use crate::address::source_network;
 use crate::io::clock;
 use crate::io::connection_permit::MAX_LIMITED_SOURCES;
+use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, RequestError};
-use crate::io::http::connection_info::ConnectionInfo;
+use crate::io::log::SharedLogThrottle;
 use crate::lock::lock;
 use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
 use crate::signaling::token::Secret;
@@ -60,6 +61,7 @@ pub struct Login {
     pub failed: AtomicU64,
     /// Logins rejected because there were too many failed logins from their address.
     pub rate_limited: AtomicU64,
+    log_throttle: SharedLogThrottle,
 }
 
 /// Rejects every login.
@@ -70,6 +72,7 @@ impl Default for Login {
             failures: Mutex::new(KeyedGcra::new(Gcra::with_request_rate(FAILURE_RATE), MAX_LIMITED_SOURCES)),
             failed: AtomicU64::new(0),
             rate_limited: AtomicU64::new(0),
+            log_throttle: SharedLogThrottle::default(),
         }
     }
 }
@@ -108,7 +111,9 @@ impl Login {
         };
         count.fetch_add(1, Ordering::Relaxed);
         // The given name and password are not logged. They may be correct except for a typing error.
-        warn!(target: "http", source = %address, reason = %error, "login rejected");
+        if self.log_throttle.allow() {
+            warn!(target: "http", source = %address, reason = %error, "login rejected");
+        }
         Some(wait.map_or_else(|| challenge(error), |wait| RequestError::too_many_requests(error, wait).into_response()))
     }
 }

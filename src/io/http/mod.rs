@@ -4,10 +4,8 @@
 //! has the routes `/metrics` and `/healthz`, and the echo server `/sources`.
 
 pub mod body;
-pub mod connection_info;
 pub mod forwarded;
 pub mod login;
-pub mod metrics;
 pub mod request_body;
 
 use std::convert::Infallible;
@@ -18,6 +16,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::FutureExt;
@@ -28,18 +27,21 @@ use hyper::service::{Service, service_fn};
 use hyper::{Request, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
 use prometheus_client::registry::Registry;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::address::ipv4;
 use crate::echo::SharedSources;
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
-use crate::io::http::connection_info::ConnectionInfo;
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
 use crate::io::http::forwarded::FORWARDED_FOR;
 use crate::io::http::login::Login;
 use crate::io::stop::StopToken;
@@ -53,8 +55,8 @@ const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(not(windows))]
 const TCP_KEEPALIVE_PROBES: u32 = 4;
 
-/// Maximum time for which sent data is not acknowledged. While data is, the kernel sends no keepalive, but repeats the data for up to 16
-/// minutes. With a ping of each member every 30 s, a vanished member is detected within two minutes. It is also the time without an
+/// Maximum time for which sent data is not acknowledged. While data waits for an acknowledgement, the kernel sends no keepalive, but retransmits
+/// the data for up to 16 minutes. With a ping of each member every 30 s, a vanished member is detected within two minutes. It is also the time without an
 /// acknowledgement after which a keepalive closes the connection. Only Linux has this option.
 #[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -71,6 +73,21 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 
 /// Pause when the process has no file descriptor left for a connection.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The client's address. Behind a trusted proxy, the source is the forwarded address with the proxy's port.
+    pub source: SocketAddr,
+    /// The server's address at which the connection arrived. For IPv6, this is the loopback address of IPv4.
+    pub local_ip: Ipv4Addr,
+    /// Whether a trusted proxy reported the source.
+    pub is_forwarded: bool,
+    /// The permit of the connection. An upgraded connection keeps its permit until it closes.
+    pub permit: Arc<ConnectionPermit>,
+    /// True when the server stops. The server waits until all connections have dropped their receivers.
+    pub stopping: watch::Receiver<bool>,
+}
 
 /// Binds a non-blocking listener to `address`. `[::]` also accepts IPv4.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -105,7 +122,7 @@ pub fn spawn_metrics(
     login: Login,
     stop: &StopToken,
 ) -> io::Result<()> {
-    let mut router = Router::from(metrics::router(registry)).route("/healthz", get(serve_healthz));
+    let mut router = Router::from(metrics_router(registry)).route("/healthz", get(serve_healthz));
     let mut links = String::from(METRICS_LINKS);
     if let Some(sources) = sources {
         links.push_str(SOURCES_LINK);
@@ -114,6 +131,7 @@ pub fn spawn_metrics(
     }
     router = router.route("/", get(async move || body::page_response("text/html; charset=utf-8", links)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = register(listener, &runtime)?;
     let stopped = stop.to_notify();
     let serve = async move {
         let (limiter, (_running, stopping)) =
@@ -126,15 +144,20 @@ pub fn spawn_metrics(
     Worker::spawn("metrics", move || runtime.block_on(serve)).map(drop)
 }
 
-/// Accepts connections and serves `router` to them, over TLS if `tls` is given. Returns only if the listener cannot be used.
+/// Registers the listener with the event loop of `runtime`.
+pub(in crate::io) fn register(listener: TcpListener, runtime: &Runtime) -> io::Result<tokio::net::TcpListener> {
+    let _entered = runtime.enter();
+    tokio::net::TcpListener::from_std(listener)
+}
+
+/// Accepts connections and serves `router` to them, over TLS if `tls` is given. Does not return.
 pub(in crate::io) async fn accept_loop(
-    listener: TcpListener,
+    listener: tokio::net::TcpListener,
     router: Router,
     limiter: Arc<ConnectionLimiter>,
     tls: Option<Arc<HandshakeAcceptor>>,
     stopping: watch::Receiver<bool>,
 ) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         let slot = limiter.acquire().await;
         let (stream, source) = match listener.accept().await {
@@ -282,6 +305,25 @@ fn configure_tcp(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
 }
 
+/// Serves `/metrics` with all metrics of `registry`, in the text format 0.0.4 of Prometheus, which all tools can read.
+pub(in crate::io) fn metrics_router(registry: Registry) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(serve_metrics)).with_state(Arc::new(registry))
+}
+
+/// Metrics
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "monitoring",
+    responses((
+        status = 200, body = String, content_type = "text/plain",
+        description = "The Prometheus text format 0.0.4. Requires no login if the server listens on loopback without a proxy",
+    )),
+)]
+pub(in crate::io) async fn serve_metrics(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a string cannot fail");
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text)
+}
+
 /// Liveness
 #[utoipa::path(
     get, path = "/healthz", operation_id = "healthz", tag = "monitoring",
@@ -308,6 +350,7 @@ mod tests {
     /// Starts a server on its own thread.
     fn serve(listener: TcpListener, limits: ConnectionLimits, router: Router) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let listener = register(listener, &runtime).expect("a listener");
         std::thread::spawn(move || {
             let (_running, stopping) = watch::channel(false);
             runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None, stopping));

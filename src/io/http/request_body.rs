@@ -7,8 +7,8 @@ use axum::http::{StatusCode, header};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::io::http::ConnectionInfo;
 use crate::io::http::body::RequestError;
-use crate::io::http::connection_info::ConnectionInfo;
 
 /// The first value of a query parameter.
 pub(in crate::io) fn query_value(RawQuery(query): &RawQuery, name: &str) -> Option<String> {

@@ -1,6 +1,5 @@
 //! HTTP endpoints of broadcast rooms: posts, the routes of room handlers, and tokens, which WebRTC rooms share.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +18,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::address::source_network;
 use crate::io::clock;
+use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, LogReason, RequestError};
-use crate::io::http::connection_info::ConnectionInfo;
 use crate::io::http::request_body::{parse_json, read_body};
-pub use crate::io::signaling::config::BroadcastHttpConfig;
-use crate::io::signaling::http_state::{Client, HttpState, RequestLimiter, SharedState};
-use crate::lock::lock;
+pub use crate::io::signaling::http_state::BroadcastHttpConfig;
+use crate::io::signaling::http_state::{Client, HttpState, SharedState, check_rate};
 use crate::sanitize::sanitize;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, sign, verify};
 use crate::signaling::{
@@ -78,15 +75,6 @@ fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
 const TOO_MANY_TOKENS: &str =
     "Too many token requests from this address; try again later (limit: the server's RATE_LIMIT_TOKEN)";
 const TOO_MANY_POSTS: &str = "Too many posts from this address; try again later (limit: the server's RATE_LIMIT_POST)";
-
-/// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
-fn check_rate(limiter: &RequestLimiter, source: IpAddr, error: &'static str) -> Result<(), RequestError> {
-    let Some(limiter) = limiter else { return Ok(()) };
-    let mut limiter = lock(limiter);
-    limiter
-        .try_charge(clock::monotonic_now(), source_network(source))
-        .map_err(|wait| RequestError::too_many_requests(error, wait))
-}
 
 /// The response to an accepted post.
 #[derive(Serialize, ToSchema)]
@@ -169,7 +157,8 @@ async fn accept_post(
     let segment = request.uri().path().split('/').nth(if format == PostFormat::Object { 1 } else { 2 });
     let room = decode_room_name(segment.unwrap_or_default())
         .ok_or_else(|| RequestError::new(StatusCode::NOT_FOUND, "Not found").with_reason("invalid room name"))?;
-    check_rate(&state.post_limiter, client.source.ip(), TOO_MANY_POSTS)?;
+    check_rate(&state.post_limiter, client.source.ip())
+        .map_err(|wait| RequestError::too_many_requests(TOO_MANY_POSTS, wait))?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| unauthorized(missing, missing))?;
     verify(state.hub.limits().broadcast.secret.as_ref(), token.as_str(), &room, clock::unix_ms())
@@ -278,7 +267,8 @@ pub(super) async fn issue_token(
     Extension(client): Client,
     request: Request,
 ) -> Result<Response, RequestError> {
-    check_rate(&state.token_limiter, client.source.ip(), TOO_MANY_TOKENS)?;
+    check_rate(&state.token_limiter, client.source.ip())
+        .map_err(|wait| RequestError::too_many_requests(TOO_MANY_TOKENS, wait))?;
     if let Some(key) = &state.config.broadcast.issuer_key
         && bearer_token(request.headers()).is_none_or(|token| !key.matches(token.as_str()))
     {

@@ -22,7 +22,6 @@ use tungstenite::Message;
 use crate::client::{StopSignal, WebSocketFailure};
 use crate::io::clock;
 use crate::io::local_socket::LocalSocketOptions;
-use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::{
     CONNECT_TIMEOUT, ClientSocket, PING_INTERVAL, WebSocketConnectError, connect, failure, next_message,
@@ -196,7 +195,7 @@ pub struct RoomSession {
 impl RoomSession {
     /// Joins the room of `client` on the server at `url`, as `device`. A stop request cancels the attempt.
     pub fn join(
-        url: &SignalingUrl,
+        url: &WebSocketUrl,
         (tls, device): (Arc<ClientConfig>, DeviceKey),
         mut client: RoomClient,
         stop: &StopToken,
@@ -258,7 +257,7 @@ impl Drop for RoomSession {
 
 /// The rooms of the server at `url`.
 pub fn list_rooms(
-    url: &SignalingUrl,
+    url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     device: &DeviceKey,
 ) -> Result<Vec<RoomInfo>, RoomSessionError> {
@@ -283,7 +282,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn connect_to(
-    url: &SignalingUrl,
+    url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     device: &DeviceKey,
 ) -> Result<SignalingConnection, WebSocketConnectError> {
@@ -293,7 +292,7 @@ async fn connect_to(
 
 /// Connects, joins, and waits for the address of a member.
 async fn connect_and_join(
-    url: &SignalingUrl,
+    url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     device: &DeviceKey,
     client: &mut RoomClient,
@@ -341,8 +340,8 @@ async fn run_session(
             message = connection.recv() => {
                 let message = message?;
                 if let ServerMessage::ChatMessage(chat) = &message {
-                    let (user, text) = (sanitize_name(&chat.sender_name), sanitize(&chat.content));
-                    debug!(target: "room", user, text, "chat message received");
+                    let (user, bytes) = (sanitize_name(&chat.sender_name), chat.content.len());
+                    debug!(target: "room", user, bytes, "chat message received");
                 }
                 // In the room, no message needs a reply.
                 let _ = client.on_message(message);

@@ -23,11 +23,12 @@
 //! ```
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -154,7 +155,7 @@ impl WsServer {
         commands: mpsc::Receiver<ServerCommand>,
     ) -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let listener = http::bind(config.bind_addr)?;
+        let listener = TcpListener::from_std(http::bind(config.bind_addr)?)?;
         let interval = Some(config.ping_interval).filter(|interval| !interval.is_zero());
         let control_surface = ControlSurfaceLimits {
             code_digits: rooms.code_length,

@@ -1,7 +1,5 @@
 //! Discovery of a signaling server, as today's jamjam clients do it: an HTTP request returns the URL of the WebSocket.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::BoxError;
@@ -29,49 +27,24 @@ const PATH: &str = "/api/v1/signaling";
 /// Maximum size of the response, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
-/// The URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignalingUrl(WebSocketUrl);
-
-impl FromStr for SignalingUrl {
-    type Err = UrlError;
-
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        WebSocketUrl::with_schemes(text, &["ws", "wss", "http", "https"]).map(Self)
-    }
+/// Parses the URL of a signaling server: a WebSocket URL, or with `http` or `https` the URL of a server that names its WebSocket URL.
+pub fn parse_signaling_url(text: &str) -> Result<WebSocketUrl, UrlError> {
+    WebSocketUrl::with_schemes(text, &["ws", "wss", "http", "https"])
 }
 
-impl From<WebSocketUrl> for SignalingUrl {
-    fn from(url: WebSocketUrl) -> Self {
-        Self(url)
-    }
-}
-
-/// Prints the URL without the query, which may contain a token.
-impl fmt::Display for SignalingUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl SignalingUrl {
+impl WebSocketUrl {
     fn is_discovered(&self) -> bool {
-        self.0.scheme().starts_with("http")
+        self.scheme().starts_with("http")
     }
 
     /// Whether a connection may use TLS: the server may name a `wss` URL.
     pub fn may_use_tls(&self) -> bool {
-        self.is_discovered() || self.0.is_secure()
+        self.is_discovered() || self.is_secure()
     }
 
     /// Whether the server announces the link keys of the members there.
     pub fn is_for_newer_clients(&self) -> bool {
-        self.is_discovered() || self.0.path().ends_with(NEWER_PATH)
-    }
-
-    /// See [`WebSocketUrl::sends_plain_login`].
-    pub fn sends_plain_login(&self) -> bool {
-        self.0.sends_plain_login()
+        self.is_discovered() || self.path().ends_with(NEWER_PATH)
     }
 
     /// The WebSocket URL. Requests it from the server if necessary.
@@ -80,13 +53,13 @@ impl SignalingUrl {
         tls: &Arc<ClientConfig>,
     ) -> Result<WebSocketUrl, WebSocketConnectError> {
         if !self.is_discovered() {
-            return Ok(self.0.clone());
+            return Ok(self.clone());
         }
         let failed = |reason: String, is_transient| {
             WebSocketConnectError::Discovery(format!("GET {self}{PATH} failed: {reason}"), is_transient)
         };
         let deadline = Instant::now() + CONNECT_TIMEOUT;
-        let Connected { stream, .. } = connect_stream(&self.0, tls, CONNECT_TIMEOUT).await?;
+        let Connected { stream, .. } = connect_stream(self, tls, CONNECT_TIMEOUT).await?;
         let Ok(response) = timeout_at(deadline, self.get(stream)).await else {
             return Err(failed(format!("no response within {} s", CONNECT_TIMEOUT.as_secs()), true));
         };
@@ -99,8 +72,8 @@ impl SignalingUrl {
         let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // An error of the connection is also an error of the request.
         tokio::spawn(connection);
-        let path = format!("{}{PATH}", self.0.path().trim_end_matches('/'));
-        let (head, body) = requests.send_request(self.0.request(&path).body(Body::empty())?).await?.into_parts();
+        let path = format!("{}{PATH}", self.path().trim_end_matches('/'));
+        let (head, body) = requests.send_request(self.request(&path).body(Body::empty())?).await?.into_parts();
         Ok((head, to_bytes(Body::new(body), MAX_RESPONSE_BYTES).await?))
     }
 
@@ -112,7 +85,7 @@ impl SignalingUrl {
             let location = location.map(|location| sanitize(location.strip_suffix(PATH).unwrap_or(&location)));
             return Err(UpgradeFailure::Status(head.status, location).to_string());
         }
-        if head.status == StatusCode::BAD_REQUEST && !self.0.is_secure() {
+        if head.status == StatusCode::BAD_REQUEST && !self.is_secure() {
             return Err(format!("HTTP {}; if the server uses TLS, use https:// instead of http://", head.status));
         }
         if !head.status.is_success() {
@@ -122,10 +95,10 @@ impl SignalingUrl {
         let url = discovered["url"].as_str().ok_or("the response is not JSON with a `url`")?;
         let url: WebSocketUrl =
             url.parse().map_err(|error| format!("the server names `{}`: {error}", sanitize(url)))?;
-        if self.0.is_secure() && !url.is_secure() {
+        if self.is_secure() && !url.is_secure() {
             return Err(format!("the server names {url}, which has no TLS"));
         }
-        Ok(url.with_authorization_of(&self.0))
+        Ok(url.with_authorization_of(self))
     }
 }
 
@@ -139,8 +112,8 @@ mod tests {
     use super::*;
     use crate::io::tls::client::TrustPolicy;
 
-    fn url(text: &str) -> SignalingUrl {
-        text.parse().expect("a URL")
+    fn url(text: &str) -> WebSocketUrl {
+        parse_signaling_url(text).expect("a URL")
     }
 
     #[test]
@@ -149,7 +122,7 @@ mod tests {
             assert_eq!(url(text).to_string(), text);
         }
         assert_eq!(url("HTTPS://h").to_string(), "https://h");
-        assert_eq!("ftp://h".parse::<SignalingUrl>(), Err(UrlError::Scheme));
+        assert_eq!(parse_signaling_url("ftp://h"), Err(UrlError::Scheme));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The configuration of a signaling server, and what the handlers of its HTTP routes share.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,19 +10,69 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::address::source_network;
+use crate::check::SignalingCheck;
 use crate::io::clock;
-use crate::io::connection_permit::{ConnectionLimiter, MAX_LIMITED_SOURCES, TLS_CONNECTION_BYTES};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, MAX_LIMITED_SOURCES, TLS_CONNECTION_BYTES};
+use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, RequestError};
-use crate::io::http::connection_info::ConnectionInfo;
+use crate::io::http::login::Login;
 use crate::io::log::SharedLogThrottle;
-use crate::io::signaling::config::SignalingServerConfig;
+use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::event_stream::SharedListeners;
 use crate::io::stop::StopToken;
+use crate::io::tls::server::HandshakeAcceptor;
+use crate::io::websocket::handshake::WebSocketUrl;
 use crate::lock::lock;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::rate_limit::{Gcra, KeyedGcra, RequestRate};
 use crate::signaling::Hub;
+use crate::signaling::token::Secret;
 use crate::time::Time;
+
+/// Configuration of the server, in addition to the hub's limits.
+#[derive(Debug, Default)]
+pub struct SignalingServerConfig {
+    /// Connection limits.
+    pub connection_limits: ConnectionLimits,
+    /// TLS handshakes; `None`: plain TCP.
+    pub tls: Option<Arc<HandshakeAcceptor>>,
+    /// HTTP endpoints of broadcast rooms.
+    pub broadcast: BroadcastHttpConfig,
+    /// Login for the operator's pages. By default every login is rejected.
+    pub login: Arc<Login>,
+    /// URL of a MOQT echo in the same process, with its listen host, for the start page.
+    pub moqt_url: Option<MoqtUrl>,
+    /// URL at which newer jamjam clients connect; `None`: on the host that they requested.
+    pub public_url: Option<WebSocketUrl>,
+    /// Whether newer jamjam clients without device headers are rejected.
+    pub is_device_required: bool,
+    /// Receives what clients do, for `--check`; wrong messages only if the hub is strict.
+    pub check: Option<Arc<Mutex<SignalingCheck>>>,
+}
+
+/// Configuration of the HTTP endpoints of broadcast rooms.
+#[derive(Clone, Debug)]
+pub struct BroadcastHttpConfig {
+    /// Key that a token request must contain. If there is no key, tokens are issued to every client.
+    pub issuer_key: Option<Secret>,
+    /// Limit on token requests per source address.
+    pub token_limit: Option<RequestRate>,
+    /// Limit on posts per source address.
+    pub post_limit: Option<RequestRate>,
+}
+
+impl Default for BroadcastHttpConfig {
+    /// Each source address may send ten token requests per 15 minutes and 30 posts per minute.
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        Self {
+            issuer_key: None,
+            token_limit: Some(RequestRate { count: 10, period: minutes(15) }),
+            post_limit: Some(RequestRate { count: 30, period: minutes(1) }),
+        }
+    }
+}
 
 /// The arguments of a handler: what all handlers share, and the client that sent the request.
 pub(super) type SharedState = State<Arc<HttpState>>;
@@ -49,8 +98,8 @@ pub(super) struct HttpState {
     pub(super) openapi: OnceLock<Bytes>,
     pub(super) health: LatestBody,
     pub(super) webrtc_rooms: LatestBody,
-    /// Addresses that have read content of protected rooms on the console.
-    pub(super) content_readers: Mutex<HashSet<IpAddr>>,
+    /// Limits the log lines about each address that reads content of protected rooms on the console.
+    pub(super) content_readers: RequestLimiter,
 }
 
 impl HttpState {
@@ -79,7 +128,7 @@ impl HttpState {
             openapi: OnceLock::new(),
             health: LatestBody::new(budget),
             webrtc_rooms: LatestBody::new(budget),
-            content_readers: Mutex::default(),
+            content_readers: request_limiter(Some(CONTENT_LOG_RATE)),
             config,
         }
     }
@@ -90,15 +139,23 @@ impl HttpState {
     }
 }
 
+/// The console requests its state each second.
+const CONTENT_LOG_RATE: RequestRate = RequestRate { count: 1, period: Duration::from_secs(86_400) };
+
 /// The limit on requests of each source; `None`: no limit.
 pub(super) type RequestLimiter = Option<Mutex<KeyedGcra<IpAddr>>>;
+
+/// Counts a request of `source`. Fails with the wait until the next one, if the limit is reached.
+pub(super) fn check_rate(limiter: &RequestLimiter, source: IpAddr) -> Result<(), Duration> {
+    let Some(limiter) = limiter else { return Ok(()) };
+    lock(limiter).try_charge(clock::monotonic_now(), source_network(source))
+}
 
 pub(super) fn request_limiter(limit: Option<RequestRate>) -> RequestLimiter {
     limit.map(|limit| Mutex::new(KeyedGcra::new(Gcra::with_request_rate(limit), MAX_LIMITED_SOURCES)))
 }
 
-/// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of
-/// its bytes.
+/// The latest body of a page. It is reused for one microsecond per byte, so that clients that read slowly keep few bodies in memory.
 pub(super) struct LatestBody {
     memory: Arc<MemoryAccount>,
     latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,

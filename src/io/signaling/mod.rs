@@ -6,7 +6,6 @@
 mod admin;
 pub mod broadcast_http;
 pub mod client;
-mod config;
 pub mod control_surface_server;
 pub mod discovery;
 pub(in crate::io) mod event_stream;
@@ -28,7 +27,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
@@ -37,49 +36,30 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::io::clock;
+use crate::io::connection_permit::ConnectionRejection;
 use crate::io::http;
 use crate::io::http::body::{self, RequestError};
-pub use crate::io::signaling::config::SignalingServerConfig;
 use crate::io::signaling::event_stream::SharedListeners;
+pub use crate::io::signaling::http_state::SignalingServerConfig;
 use crate::io::signaling::http_state::{Client, HttpState, SharedState};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::upgrade_required;
 use crate::io::websocket::{connection, handshake};
 use crate::io::worker::Worker;
 use crate::lock::lock;
+use crate::memory_budget::OverBudget;
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectCounters, Hub, NewConnection, Route, device};
+use crate::signaling::{self, ControlSurfaceEvent, Hub, NewConnection, Route, device};
 
 /// Maximum time for closing all connections at shutdown. Then the server ends, even if clients have not read their data.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server on a thread of its own.
 pub struct ServerThread {
-    hub: Arc<Hub>,
-    worker: Worker<()>,
-}
-
-impl ServerThread {
-    /// The counters of all dialects together.
-    pub fn counters(&self) -> DialectCounters {
-        self.hub.total_counters()
-    }
-
-    /// Returns the number of open connections.
-    pub fn open_connections(&self) -> impl Fn() -> u64 + Send + use<> {
-        let hub = Arc::clone(&self.hub);
-        move || hub.total_counters().connections
-    }
-
-    /// Waits until the server has stopped.
-    pub fn join(self) {
-        self.worker.join();
-    }
-
-    /// Waits until the server has stopped, but not longer than `timeout`.
-    pub fn wait(&self, timeout: Duration) {
-        self.worker.finished_within(timeout);
-    }
+    /// The hub that it serves.
+    pub hub: Arc<Hub>,
+    /// The thread.
+    pub worker: Worker<()>,
 }
 
 /// Serves `hub` on `listener` on a new thread, until `stop` is requested and connections are closed.
@@ -90,6 +70,7 @@ pub fn spawn(
     stop: &StopToken,
 ) -> io::Result<ServerThread> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
+    let listener = http::register(listener, &runtime)?;
     let (hub, listeners) = connect(hub, &options);
     let (stop, stopped, served) = (stop.clone(), stop.to_notify(), Arc::clone(&hub));
     let worker = Worker::spawn("signaling", move || {
@@ -104,11 +85,9 @@ pub fn spawn(
 fn connect(hub: Hub, config: &SignalingServerConfig) -> (Arc<Hub>, SharedListeners) {
     let listeners = SharedListeners::default();
     let (published, check) = (Arc::clone(&listeners), config.check.clone());
-    let hub = hub
-        .with_memory(&config.connection_limits.memory_budget)
-        .with_observer(check.map(|check| check as _))
-        .with_listener(Box::new(move |event| lock(&published).publish(event)));
-    (Arc::new(hub), listeners)
+    let listener = Box::new(move |event: &ControlSurfaceEvent| lock(&published).publish(event));
+    let budget = &config.connection_limits.memory_budget;
+    (Arc::new(hub.connected(budget, listener, check.map(|check| check as _))), listeners)
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
@@ -144,7 +123,7 @@ async fn run_timers(hub: &Hub) {
 }
 
 async fn serve_hub(
-    listener: TcpListener,
+    listener: tokio::net::TcpListener,
     (hub, listeners): (&Arc<Hub>, &SharedListeners),
     options: SignalingServerConfig,
     stop: &StopToken,
@@ -195,6 +174,9 @@ fn check_upgrade(state: &HttpState, request: &Request) -> Result<Option<(Route, 
     Ok(Some((route, handshake::accept_upgrade(request)?)))
 }
 
+/// A 401 response must contain a challenge (RFC 9110, section 15.5.2). No registered scheme has the headers of [`device`].
+const DEVICE_CHALLENGE: HeaderValue = HeaderValue::from_static("Device");
+
 /// Performs WebSocket upgrades.
 async fn upgrade_middleware(
     State(state): SharedState,
@@ -223,12 +205,16 @@ async fn upgrade_middleware(
             Err(error) => {
                 log_rejection(&state, client.source, uri, &error);
                 state.hub.on_rejected(&connection(route), &error);
-                return body::error_response(StatusCode::UNAUTHORIZED, "Device not accepted");
+                let headers = vec![(header::WWW_AUTHENTICATE, DEVICE_CHALLENGE)];
+                let rejected = RequestError::new(StatusCode::UNAUTHORIZED, "Device not accepted");
+                return RequestError { headers, ..rejected }.into_response();
             }
         }
     }
-    if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
-        return RequestError::too_many_requests("Too many connections", Duration::ZERO).into_response();
+    if let Err(reason) = client.permit.assign_client(client.source.ip(), client.is_forwarded) {
+        let too_many = || RequestError::too_many_requests("Too many connections", Duration::ZERO);
+        let is_over_budget = matches!(reason, ConnectionRejection::OverBudget(_));
+        return if is_over_budget { OverBudget.into() } else { too_many() }.into_response();
     }
     let connection = connection(route);
     let upgrade = hyper::upgrade::on(request);

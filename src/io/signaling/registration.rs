@@ -14,13 +14,12 @@ use axum::BoxError;
 use rustls::ClientConfig;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::io::clock;
 use crate::io::os;
 use crate::io::signaling::client::{self, SERVER_REPLY_TIMEOUT, SignalingConnection};
-use crate::io::signaling::discovery::SignalingUrl;
 use crate::io::stop::StopToken;
 use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::handshake::{UpgradeFailure, UrlError, WebSocketUrl};
@@ -28,7 +27,6 @@ use crate::machine;
 use crate::signaling::NEWER_PATH;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RegisteredRoom};
 use crate::signaling::device::DeviceKey;
-use crate::signaling::jamjam::ClientMessage;
 
 /// See [`SignalingConnection::connect`]. A connection that is lost silently, such as at a NAT, is replaced after 4 s.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,11 +34,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval between DNS lookups of the host names in `--public-addr` and `--stun`.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a new connection waits for the address of `--public-addr`. A later one is published when it is known.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Settings of a registration.
 pub struct Registration {
     /// Returns the current URL of the signaling server. Called for each attempt, because a signaling server in this process may change its
     /// address.
-    pub url: Box<dyn Fn() -> SignalingUrl + Send>,
+    pub url: Box<dyn Fn() -> WebSocketUrl + Send>,
     /// TLS configuration for `wss` and `https`.
     pub tls: Arc<ClientConfig>,
     /// The device that the connection proves.
@@ -87,13 +88,27 @@ impl Registration {
 
     /// Runs one connection until it ends. Clears `last_error` when the room is joined, and not before, because even a server that hangs
     /// accepts connections.
-    async fn run_connection(&mut self, url: &SignalingUrl, last_error: &mut String) -> Result<Infallible, BoxError> {
+    async fn run_connection(&mut self, url: &WebSocketUrl, last_error: &mut String) -> Result<Infallible, BoxError> {
         let attempt = async { Ok::<_, BoxError>(self.connect(url.websocket_url(&self.tls).await?).await?) };
         let no_answer =
             |_| format!("no answer within {} s. Check that the server is running", ATTEMPT_TIMEOUT.as_secs());
         let (mut connection, url) = timeout(ATTEMPT_TIMEOUT, attempt).await.map_err(no_answer)??;
         info!(target: "registration", url = %url, "connected");
-        let addresses = self.address_candidates(&connection).await;
+        let (local, peer) = (connection.local_addr, connection.peer_addr);
+        let resolve = |wait| {
+            let address = self.address.clone();
+            async move {
+                sleep(wait).await;
+                address.resolve_for(local, peer).await
+            }
+        };
+        let mut resolving = Box::pin(resolve(Duration::ZERO));
+        let mut host = None;
+        if let Ok(found) = timeout(RESOLVE_TIMEOUT, &mut resolving).await {
+            host = found;
+            resolving = Box::pin(resolve(RESOLVE_INTERVAL));
+        }
+        let addresses = AddressCandidates { host, server_reflexive: *self.mapped_address.borrow() };
         self.participant.on_addresses(addresses);
         let may_get_address = self.mapped_address.has_changed().is_ok() || self.address.public_address.is_some();
         if addresses == AddressCandidates::default() && !may_get_address {
@@ -103,8 +118,6 @@ impl Registration {
         connection.send(&self.participant.on_connected()).await?;
         let join_deadline = sleep(SERVER_REPLY_TIMEOUT);
         tokio::pin!(join_deadline);
-        let mut resolve = interval(RESOLVE_INTERVAL);
-        resolve.reset();
         loop {
             let reply = tokio::select! {
                 message = connection.recv() => {
@@ -114,11 +127,17 @@ impl Registration {
                 () = &mut join_deadline, if !self.participant.is_joined() => {
                     return Err("no reply from the server; is it a jamjam signaling server?".into());
                 }
-                Ok(()) = self.mapped_address.changed() => self.update_addresses(&connection).await,
-                _ = resolve.tick() => self.update_addresses(&connection).await,
+                Ok(()) = self.mapped_address.changed() => None,
+                // Meanwhile, messages are read, even if the DNS server does not answer.
+                found = &mut resolving => {
+                    host = found;
+                    resolving = Box::pin(resolve(RESOLVE_INTERVAL));
+                    None
+                }
             };
-            if let Some(reply) = reply {
-                connection.send(&reply).await?;
+            let addresses = AddressCandidates { host, server_reflexive: *self.mapped_address.borrow() };
+            for message in reply.into_iter().chain(self.participant.on_addresses(addresses)) {
+                connection.send(&message).await?;
             }
             if let Some(room) = self.participant.joined_room() {
                 last_error.clear();
@@ -141,18 +160,6 @@ impl Registration {
                 Ok((SignalingConnection::connect(&url, &self.tls, &self.device, PING_INTERVAL).await?, url))
             }
             connected => Ok((connected?, newer)),
-        }
-    }
-
-    async fn update_addresses(&mut self, connection: &SignalingConnection) -> Option<ClientMessage> {
-        let addresses = self.address_candidates(connection).await;
-        self.participant.on_addresses(addresses)
-    }
-
-    async fn address_candidates(&self, connection: &SignalingConnection) -> AddressCandidates {
-        AddressCandidates {
-            host: self.address.resolve_for(connection.local_addr, connection.peer_addr).await,
-            server_reflexive: *self.mapped_address.borrow(),
         }
     }
 }
@@ -307,7 +314,7 @@ mod tests {
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let urls = listeners.each_ref().map(|listener| {
             let address = listener.local_addr().expect("an address");
-            format!("ws://{address}").parse::<SignalingUrl>().expect("a URL")
+            format!("ws://{address}").parse::<WebSocketUrl>().expect("a URL")
         });
         let has_moved = AtomicBool::new(false);
         let url = move || urls[usize::from(has_moved.swap(true, Ordering::SeqCst))].clone();

@@ -245,7 +245,7 @@ mod tests {
     use tungstenite::protocol::{Role, WebSocketConfig};
 
     use super::*;
-    use crate::io::websocket::frame::error_of_library;
+    use crate::io::websocket::connect::error_of_library;
     use crate::memory_budget::MemoryBudget;
 
     const MAX_MESSAGE_BYTES: usize = 300;

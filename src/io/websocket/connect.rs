@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::address::without_zone;
@@ -25,7 +26,6 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{ResolveError, lookup};
 use crate::io::tls::is_disconnect;
-use crate::io::websocket::frame::error_of_library;
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl, upgrade};
 use crate::sanitize::sanitize;
 use crate::signaling::WebSocketError;
@@ -64,6 +64,18 @@ pub(in crate::io) fn websocket_config() -> WebSocketConfig {
 pub(in crate::io) fn closed_by_server(frame: Option<CloseFrame>) -> WebSocketFailure {
     let (code, reason) = frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
     WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() }
+}
+
+/// Why the library ends a connection. `None` if the connection was lost.
+pub(in crate::io) fn error_of_library(error: &tungstenite::Error) -> Option<WebSocketError> {
+    match error {
+        tungstenite::Error::Io(error) => error.get_ref()?.downcast_ref().copied(),
+        tungstenite::Error::Utf8(_) => Some(WebSocketError::InvalidUtf8),
+        tungstenite::Error::Capacity(_) => Some(WebSocketError::MessageTooBig),
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(_) => Some(WebSocketError::Protocol),
+        _ => None,
+    }
 }
 
 /// Why an error of the library has ended a connection.

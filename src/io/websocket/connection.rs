@@ -19,10 +19,11 @@ use tokio::io::AsyncWrite;
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
-use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::checked_stream::CheckedStream;
-use super::frame::{close_frame, error_of_library};
+use super::connect::error_of_library;
 use crate::io::clock;
 use crate::memory_budget::MemoryAccount;
 use crate::signaling::CloseCode;
@@ -305,6 +306,15 @@ impl Connection<'_> {
     fn io(&mut self) -> &mut TokioIo<Upgraded> {
         &mut self.checked().io
     }
+}
+
+/// A close frame; without a code its payload is empty.
+fn close_frame(code: Option<CloseCode>, reason: String) -> Vec<u8> {
+    let frame = Frame::close(code.map(|code| CloseFrame { code: code.get().into(), reason: reason.into() }));
+    let mut bytes = Vec::with_capacity(frame.len());
+    // Writing to a vector never fails.
+    let _ = frame.format(&mut bytes);
+    bytes
 }
 
 /// A message as the hub receives it.

@@ -260,6 +260,33 @@ pub enum UrlError {
 }
 
 impl WebSocketUrl {
+    /// Parses a URL with one of these schemes.
+    pub(in crate::io) fn with_schemes(text: &str, schemes: &[&str]) -> Result<Self, UrlError> {
+        // `trim_ascii` removes surrounding spaces and, in a URL read from a file, the line feed.
+        let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
+        let scheme = scheme.to_ascii_lowercase();
+        if !schemes.contains(&&*scheme) {
+            return Err(UrlError::Scheme);
+        }
+        let (userinfo, HostPort { host, port }, rest) = HostPort::split_url(rest).map_err(|error| match error {
+            ParseHostError::Zone(_) | ParseHostError::Name(_) => UrlError::Host(error),
+            _ => UrlError::Malformed,
+        })?;
+        let bare = without_zone(&host);
+        let bare = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        let uri = format!("{scheme}://{bare}{port}{rest}").parse().map_err(|_| UrlError::Malformed)?;
+        let authorization = userinfo.map(|userinfo| {
+            let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+            let credentials = [name, password].map(|text| percent_decode_str(text).collect::<Vec<u8>>()).join(&b':');
+            let value = format!("Basic {}", STANDARD.encode(credentials)).try_into();
+            let mut value: HeaderValue = value.unwrap_or_else(|_| unreachable!("base64 must be valid in a header"));
+            value.set_sensitive(true);
+            value
+        });
+        Ok(Self { uri, host, authorization })
+    }
+
     /// Whether the scheme is `wss`, or `https` for discovery.
     pub fn is_secure(&self) -> bool {
         matches!(self.scheme(), "wss" | "https")
@@ -340,35 +367,6 @@ impl FromStr for WebSocketUrl {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         Self::with_schemes(text, &["ws", "wss"])
-    }
-}
-
-impl WebSocketUrl {
-    /// Parses a URL with one of these schemes.
-    pub(in crate::io) fn with_schemes(text: &str, schemes: &[&str]) -> Result<Self, UrlError> {
-        // `trim_ascii` removes surrounding spaces and, in a URL read from a file, the line feed.
-        let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
-        let scheme = scheme.to_ascii_lowercase();
-        if !schemes.contains(&&*scheme) {
-            return Err(UrlError::Scheme);
-        }
-        let (userinfo, HostPort { host, port }, rest) = HostPort::split_url(rest).map_err(|error| match error {
-            ParseHostError::Zone(_) | ParseHostError::Name(_) => UrlError::Host(error),
-            _ => UrlError::Malformed,
-        })?;
-        let bare = without_zone(&host);
-        let bare = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
-        let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        let uri = format!("{scheme}://{bare}{port}{rest}").parse().map_err(|_| UrlError::Malformed)?;
-        let authorization = userinfo.map(|userinfo| {
-            let (name, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-            let credentials = [name, password].map(|text| percent_decode_str(text).collect::<Vec<u8>>()).join(&b':');
-            let value = format!("Basic {}", STANDARD.encode(credentials)).try_into();
-            let mut value: HeaderValue = value.unwrap_or_else(|_| unreachable!("base64 must be valid in a header"));
-            value.set_sensitive(true);
-            value
-        });
-        Ok(Self { uri, host, authorization })
     }
 }
 

@@ -117,3 +117,16 @@ fn only_rooms_with_the_prefix_are_test_rooms() {
         assert_eq!(rooms, listed.map(|room| json!(room)), "{options:?}");
     }
 }
+
+#[test]
+fn rejected_device_is_answered_with_a_challenge() {
+    let server = Server::start_signaling(&["--require-device"]);
+    let upgrade = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    ];
+    let response = request(&server, "GET", NEWER, &upgrade);
+    assert_eq!((response.status, response.header("www-authenticate")), (401, "Device"));
+}

@@ -57,7 +57,7 @@ fn paths_are_changed_by_requests_and_a_severed_device_is_refused() {
     assert!(connect().is_ok());
     assert_eq!(change(r#"{"from":"*","network":"wifi","delay":"30ms"}"#).status, 200);
     let log = server.stop("TERM").lines;
-    assert!(log.iter().any(|line| line.contains("nobody is meant yet") && line.contains("Bne")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("no member matches yet") && line.contains("Bne")), "{log:?}");
 }
 
 #[test]

@@ -148,10 +148,8 @@ impl TestHub {
     pub(crate) fn with_key(limits: SignalingLimits, budget: Option<u64>, start_ms: u64, key: [u64; 4]) -> Self {
         let (budget, events) = (MemoryBudget::new(budget), Arc::<Mutex<Vec<_>>>::default());
         let (published, reports) = (Arc::clone(&events), Arc::<Mutex<Reports>>::default());
-        let hub = Hub::new(limits, key)
-            .with_memory(&budget)
-            .with_listener(Box::new(move |event| published.lock().expect("no panic").push(*event)))
-            .with_observer(Some(Arc::clone(&reports) as _));
+        let listener = Box::new(move |event: &ControlSurfaceEvent| published.lock().expect("no panic").push(*event));
+        let hub = Hub::new(limits, key).connected(&budget, listener, Some(Arc::clone(&reports) as _));
         let (sink, queues, full) = Default::default();
         Self { hub, sink, budget, queues, start_ms, full, events, reports }
     }

@@ -17,8 +17,7 @@ use crate::io::http::body::{self, RequestError, page_response};
 use crate::io::http::request_body::{JsonBody, query_value};
 use crate::io::os;
 use crate::io::signaling::admin::control_surface_api::CloseRoomResponse;
-use crate::io::signaling::http_state::{Client, HttpState, SharedState};
-use crate::lock::lock;
+use crate::io::signaling::http_state::{Client, HttpState, SharedState, check_rate};
 use crate::media_relay::Link;
 use crate::signaling::{ConnId, Dialect, DialectCounters, integer};
 
@@ -41,7 +40,7 @@ pub(super) async fn console_state(State(state): SharedState, Extension(client): 
     let after = query_value(&query, "after").and_then(|after| after.parse().ok()).unwrap_or(0);
     let include_content = query_value(&query, "content").as_deref() == Some("true");
     let source = client.source.ip();
-    if include_content && lock(&state.content_readers).insert(source) {
+    if include_content && check_rate(&state.content_readers, source).is_ok() {
         info!(target: "console", to = %source, "responses include content of protected rooms");
     }
     body::no_store(page_response("application/json", body::to_json(&console_state_of(&state, after, include_content))))
@@ -119,8 +118,8 @@ pub(super) async fn close_room(
 
 /// List changed paths between jamjam members
 ///
-/// `links` are the changes, of which later ones win, each with the number of `members` that it means as senders now, and `severed` are the ids
-/// and names of members whose signaling is severed. Without `--relay-media`, `links` is null.
+/// `links` are the changes, of which a later one overrides the earlier ones. `members` is the number of senders to which a change applies now.
+/// `severed` lists the ids and names of members whose signaling is severed. Without `--relay-media`, `links` is null.
 #[utoipa::path(
     get, path = "/admin/links", tag = "operations",
     responses((status = 200, description = "The changes that are in effect", body = Object)),
@@ -132,13 +131,13 @@ pub(super) async fn links(State(state): SharedState) -> Response {
 /// Sever, impair, restore or renumber jamjam members
 ///
 /// `{"from":"Aki","to":"*","both":true,"loss":100}`: `from` and `to` are an id, a name, or `*` (everybody). With `both`, the opposite direction
-/// changes, too. All other members are impairment options without dashes; a number is percent, or ms, and null restores. `"signaling": true`
+/// changes, too. All other keys are impairment options without dashes; a number is percent, or ms, and null restores. `"signaling": true`
 /// drops and refuses the connections of `from`. `"renumber": true` moves what `from` sends to new ports, once. With `"require": true`, a change
-/// that means nobody now is rejected.
+/// that applies to no member yet is rejected.
 #[utoipa::path(
     post, path = "/admin/links", tag = "operations", request_body = Object,
     responses(
-        (status = 200, description = "Changed. The response is that of GET, with the number of `members` that the change means", body = Object),
+        (status = 200, description = "Changed. The response is that of GET, with the number of `members` to which the change applies", body = Object),
     ),
 )]
 pub(super) async fn change_links(
@@ -149,7 +148,7 @@ pub(super) async fn change_links(
     let (source, change) = (client.source.ip(), format!("{link:?}"));
     let changed = state.hub.change_link(clock::now(), link);
     let members = changed.map_err(|error| RequestError::invalid_field(error.to_string()))?;
-    let unmet = if members == 0 { ": nobody is meant yet" } else { "" };
+    let unmet = if members == 0 { ": no member matches yet" } else { "" };
     info!(target: "console", %source, change, members, "paths changed by the operator{unmet}");
     let mut links = state.hub.links();
     links["members"] = members.into();

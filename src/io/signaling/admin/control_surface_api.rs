@@ -146,8 +146,8 @@ fn delivered_response(delivered: Result<usize, CommandError>) -> Result<Response
     Ok(body::json_response(StatusCode::OK, &DeliveredResponse { delivered: delivered? }))
 }
 
-/// Number of keepalives that are sent within `max_lifetime` while there are no events, so that both ends detect a lost connection: the second
-/// one after the end of a client fails. A client that reads nothing is closed `max_lifetime` after the buffers of the system are full.
+/// Number of keepalives that are sent within `max_lifetime` while there are no events, so that both ends detect a lost connection: after
+/// a client has gone, the second write fails. A client that reads nothing is closed `max_lifetime` after the buffers of the system are full.
 const KEEPALIVES_PER_LIFETIME: u32 = 75;
 
 /// Receive control surface events as a stream

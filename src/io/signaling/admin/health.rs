@@ -195,9 +195,8 @@ mod tests {
     use axum::body::to_bytes;
 
     use super::*;
-    use crate::io::signaling::config::SignalingServerConfig;
     use crate::io::signaling::event_stream::SharedListeners;
-    use crate::io::signaling::http_state::HttpState;
+    use crate::io::signaling::http_state::SignalingServerConfig;
     use crate::io::stop::StopToken;
     use crate::memory_budget::MemoryBudget;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering;
 use prometheus_client::registry::Registry;
 
 use crate::io::memory;
-use crate::io::signaling::config::SignalingServerConfig;
-use crate::io::signaling::http_state::HttpState;
+use crate::io::signaling::http_state::{HttpState, SignalingServerConfig};
 use crate::lock::lock;
 use crate::signaling::DialectCounters;
 use crate::stats::metrics::{self, Metric, MetricKind, encode_build_info, encode_metric, encode_value};

@@ -1,4 +1,5 @@
-//! HTTP routes in addition to the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
+//! HTTP routes in addition to the WebSocket: public pages, pages behind the login, and the URL at which newer jamjam
+//! clients connect, which know only the address of the server.
 
 mod asyncapi;
 mod console;
@@ -7,24 +8,27 @@ mod health;
 pub(super) mod metrics;
 mod openapi;
 mod pages;
-mod signaling_url;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
-use crate::io::http::login;
-use crate::io::http::{self, body};
+use crate::io::http::forwarded::{has_https_proxy, requested_host};
+use crate::io::http::{self, body, login};
+use crate::io::reachable::reachable_addresses;
 use crate::io::signaling::broadcast_http;
-use crate::io::signaling::http_state::{HttpState, SharedState};
-use crate::signaling::Dialect;
+use crate::io::signaling::http_state::{Client, HttpState, SharedState};
+use crate::io::websocket::handshake::WebSocketUrl;
+use crate::signaling::{Dialect, NEWER_PATH};
 
 /// All routes.
 pub(super) fn router(state: &Arc<HttpState>) -> Router {
@@ -52,7 +56,7 @@ fn routes(state: &Arc<HttpState>) -> [OpenApiRouter; 2] {
         .routes(routes!(console::disconnect))
         .routes(routes!(console::close_room));
     if dialects.contains(&Dialect::Jamjam) {
-        open = open.routes(routes!(signaling_url::signaling_server));
+        open = open.routes(routes!(signaling_server));
     }
     if dialects.contains(&Dialect::ControlSurface) {
         protected = protected
@@ -65,7 +69,7 @@ fn routes(state: &Arc<HttpState>) -> [OpenApiRouter; 2] {
             .routes(routes!(control_surface_api::event_stream));
     }
     let [mut open, mut protected] = [open, protected].map(|routes| routes.with_state(Arc::clone(state)));
-    let metrics = http::metrics::router(metrics::registry(state));
+    let metrics = http::metrics_router(metrics::registry(state));
     // On loopback without a proxy only local users can connect, so metrics need no login.
     if state.address.ip().to_canonical().is_loopback() && state.config.connection_limits.trusted_proxies.is_none() {
         open = open.merge(metrics);
@@ -84,4 +88,32 @@ async fn require_allowed_origin(State(state): SharedState, request: Request, nex
         return next.run(request).await;
     }
     body::error_response(StatusCode::FORBIDDEN, "Origin not allowed (allowed origins: the server's --origin)")
+}
+
+/// Where to connect.
+#[derive(Serialize, ToSchema)]
+struct SignalingServer {
+    /// A URL that begins with `ws://` or `wss://`.
+    url: String,
+}
+
+/// Signaling URL
+///
+/// The host is that of the request. Clients measure their clock with the header `Date`.
+#[utoipa::path(
+    get, path = "/api/v1/signaling", operation_id = "signaling", tag = "jamjam",
+    responses((status = 200, description = "Where newer jamjam clients connect", body = SignalingServer)),
+)]
+async fn signaling_server(State(state): SharedState, Extension(client): Client, headers: HeaderMap) -> Response {
+    let url = state.config.public_url.as_ref().map_or_else(
+        || {
+            let is_tls = state.config.tls.is_some() || client.is_forwarded && has_https_proxy(&headers);
+            // A request of HTTP/1.0 may name no host.
+            let address = || reachable_addresses(state.address).first().copied().unwrap_or(state.address).to_string();
+            let host = requested_host(&headers, client.is_forwarded).map_or_else(address, str::to_owned);
+            format!("ws{}://{host}{NEWER_PATH}", if is_tls { "s" } else { "" })
+        },
+        WebSocketUrl::with_query,
+    );
+    body::no_store(body::json_response(StatusCode::OK, &SignalingServer { url }))
 }

@@ -141,3 +141,12 @@ fn login_comes_from_options_or_environment() {
         assert_eq!((status(RIGHT), status(WRONG)), (405, 401), "{options:?}");
     }
 }
+
+#[test]
+fn rejected_logins_are_logged_at_most_once_a_second() {
+    let server = start_with_password(&[]);
+    (0..100).for_each(|_| assert!([401, 429].contains(&request(&server, "GET", "/console", &[WRONG]).status)));
+    let ended = server.stop("TERM");
+    let logged = ended.lines.iter().filter(|line| line.contains("login rejected")).count();
+    assert!((1..50).contains(&logged), "{logged}");
+}

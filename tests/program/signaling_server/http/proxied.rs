@@ -72,3 +72,11 @@ fn new_connections_of_a_forwarded_source_are_limited_even_from_loopback() {
     let metrics = request(&server, "GET", "/metrics", &[RIGHT]).body;
     assert!(metrics.contains("\njamjam_signaling_connections_rejected_address_limit_total 2\n"), "{metrics}");
 }
+
+#[test]
+fn client_of_a_proxy_above_its_share_of_the_memory_is_answered_with_503() {
+    let server = Server::start_signaling(&["--trust-proxy", "--memory-budget", "400KiB"]);
+    let opened: Vec<_> = (0..9).map(|_| connect(&server, "192.0.2.1")).take_while(Result::is_ok).collect();
+    assert!((1..9).contains(&opened.len()), "{}", opened.len());
+    assert_eq!(connect(&server, "192.0.2.1").err(), Some(503));
+}

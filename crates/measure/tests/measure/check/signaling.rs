@@ -95,8 +95,9 @@ fn a_room_that_was_left_again_still_counts() {
 fn lists_of_rooms_and_pings_alone_do_not_keep_a_check_from_being_idle() {
     let check = Arc::<Mutex<SignalingCheck>>::default();
     let limits = SignalingLimits { message_rate: Some(2), is_strict: true, ..SignalingLimits::default() };
-    let hub = Hub::new(limits, [0; 4]).with_observer(Some(Arc::clone(&check) as _));
-    let memory = MemoryBudget::new(None).account(None);
+    let (budget, observer) = (MemoryBudget::new(None), Arc::clone(&check) as _);
+    let hub = Hub::new(limits, [0; 4]).connected(&budget, Box::new(|_| ()), Some(observer));
+    let memory = budget.account(None);
     let (mut last, list) = (0, Message::Text(r#"{"type":"ListRooms"}"#));
     let connect = |conn| hub.on_connect(Time::ZERO.into(), ConnId(conn), CLIENT, &memory);
     let last_message = || check.lock().expect("no panic").last_message;
